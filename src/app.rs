@@ -1,1 +1,329 @@
-//! See lib.rs.
+//! An app (a tenant): its id, its keys, its settings, its connection quota; and the table of all apps.
+//!
+//! Does not read configuration (`config` builds these values) and counts nothing but the one thing
+//! that all shards must agree on, the quota. An `AppTable` never changes: a reload builds another.
+//!
+//! Invariant: within a table every index, every id and every key belongs to exactly one app.
+
+mod origin;
+mod quota;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit};
+use sha2::Sha256;
+
+pub use origin::{OriginList, OriginPattern};
+pub use quota::ConnectionQuota;
+
+/// One tenant. Shared by all shards behind an `Arc`; only the quota ever changes.
+#[derive(Debug)]
+pub struct App {
+    /// Never reused in the life of a process, also not after a reload has removed the app.
+    pub index: u32,
+    /// The id in `/apps/{id}/...`.
+    pub id: Box<str>,
+    /// At least one.
+    pub keys: Vec<AppKey>,
+    pub settings: AppSettings,
+    /// Kept over reloads of the app.
+    pub quota: Arc<ConnectionQuota>,
+}
+
+/// A key and its secret, with the secret already expanded into the state of an HMAC.
+#[derive(Clone)]
+pub struct AppKey {
+    pub key: Box<str>,
+    pub secret: Box<str>,
+    /// Clone it, then update and finalize the clone: two blocks of SHA-256 less per signature.
+    pub signing: Hmac<Sha256>,
+}
+
+/// What may differ from app to app (WebSocket spec 18.1).
+///
+/// Counts are of what the name says, `_chars` are Unicode scalar values, `_bytes` are of UTF-8.
+/// `None` is "no limit".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppSettings {
+    /// Off: connections are refused with 4003, requests with 403.
+    pub enabled: bool,
+    /// Who may connect by the `Origin` header: 4009 for others (WebSocket spec 1.3).
+    pub allowed_origins: OriginList,
+    /// On: a plain connection is refused with 4000.
+    pub tls_only: bool,
+    /// Connections at once: 4004 over it.
+    pub connections_max: Option<u64>,
+    /// Whether clients may send `client-` events (WebSocket spec 12).
+    pub client_events: bool,
+    /// Client events of one connection in a second: 4301 over it.
+    pub client_events_per_sec: u32,
+    /// Messages of any kind of one connection in a second: closed with 1008 over it.
+    pub messages_per_sec: Option<u32>,
+    pub subscription_count: SubscriptionCount,
+    pub channel_name_chars_max: u32,
+    pub event_name_chars_max: u32,
+    pub client_event_bytes_max: u32,
+    /// Users, not connections, of one presence channel: 4100 over it.
+    pub presence_members_max: u32,
+    pub presence_user_info_bytes_max: u32,
+    pub presence_user_id_chars_max: u32,
+    /// The `data` of one published event: 413 over it.
+    pub event_data_bytes_max: u32,
+    pub channels_per_event_max: u32,
+    pub batch_events_max: u32,
+}
+
+/// What is told about the number of subscribers of a channel (WebSocket spec 17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionCount {
+    /// The HTTP attribute is answered.
+    Query,
+    /// In addition subscribers are told by frames.
+    On,
+    /// Neither.
+    Off,
+}
+
+/// All apps, found by index, id or key.
+#[derive(Debug, Default)]
+pub struct AppTable {
+    /// In the order given.
+    apps: Vec<Arc<App>>,
+    by_index: HashMap<u32, usize>,
+    by_id: HashMap<Box<str>, usize>,
+    /// The place of the app, and the place of the key among its keys.
+    by_key: HashMap<Box<str>, (usize, usize)>,
+}
+
+/// Why apps do not form a table. Places are those in the list given to `AppTable::new`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableError {
+    IndexTwice {
+        first: usize,
+        second: usize,
+    },
+    IdTwice {
+        first: usize,
+        second: usize,
+    },
+    KeyTwice {
+        first: usize,
+        second: usize,
+        second_key: usize,
+    },
+    NoKeys {
+        app: usize,
+    },
+}
+
+impl App {
+    /// An app with a fresh quota.
+    pub fn new(index: u32, id: &str, keys: Vec<AppKey>, settings: AppSettings) -> Self {
+        Self {
+            index,
+            id: id.into(),
+            keys,
+            settings,
+            quota: Arc::default(),
+        }
+    }
+
+    /// Whether a connection with this `Origin` header may use the app (WebSocket spec 1.3).
+    pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
+        self.settings.allowed_origins.allows(origin)
+    }
+
+    /// Which of the app's own keys this is.
+    pub fn key(&self, key: &str) -> Option<&AppKey> {
+        self.keys.iter().find(|k| *k.key == *key)
+    }
+}
+
+impl AppKey {
+    pub fn new(key: &str, secret: &str) -> Self {
+        let signing =
+            Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+        Self {
+            key: key.into(),
+            secret: secret.into(),
+            signing,
+        }
+    }
+}
+
+/// The secret must not reach a log.
+impl fmt::Debug for AppKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppKey")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The defaults of WebSocket spec 18 and 18.1. The option table states them again for the reader
+/// of the configuration; a test there compares the two.
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            allowed_origins: OriginList::default(),
+            tls_only: false,
+            connections_max: None,
+            client_events: false,
+            client_events_per_sec: 10,
+            messages_per_sec: None,
+            subscription_count: SubscriptionCount::Query,
+            channel_name_chars_max: 200,
+            event_name_chars_max: 200,
+            client_event_bytes_max: 10 << 10,
+            presence_members_max: 100,
+            presence_user_info_bytes_max: 2 << 10,
+            presence_user_id_chars_max: 128,
+            event_data_bytes_max: 100 << 10,
+            channels_per_event_max: 100,
+            batch_events_max: 10,
+        }
+    }
+}
+
+impl AppTable {
+    /// # Errors
+    ///
+    /// The first app that shares an index, an id or a key with another (or has one key twice), or
+    /// that has no key.
+    pub fn new(apps: Vec<Arc<App>>) -> Result<Self, TableError> {
+        let mut table = Self::default();
+        for (second, app) in apps.iter().enumerate() {
+            if let Some(first) = table.by_index.insert(app.index, second) {
+                return Err(TableError::IndexTwice { first, second });
+            }
+            if let Some(first) = table.by_id.insert(app.id.clone(), second) {
+                return Err(TableError::IdTwice { first, second });
+            }
+            if app.keys.is_empty() {
+                return Err(TableError::NoKeys { app: second });
+            }
+            for (second_key, key) in app.keys.iter().enumerate() {
+                if let Some((first, _)) = table.by_key.insert(key.key.clone(), (second, second_key))
+                {
+                    return Err(TableError::KeyTwice {
+                        first,
+                        second,
+                        second_key,
+                    });
+                }
+            }
+        }
+        table.apps = apps;
+        Ok(table)
+    }
+
+    /// By the id in an API path.
+    pub fn by_id(&self, id: &str) -> Option<&Arc<App>> {
+        self.by_id.get(id).map(|&at| &self.apps[at])
+    }
+
+    /// By the key in a WebSocket path or in `auth_key`, and which key of that app it is.
+    pub fn by_key(&self, key: &str) -> Option<(&Arc<App>, &AppKey)> {
+        let &(app, place) = self.by_key.get(key)?;
+        Some((&self.apps[app], &self.apps[app].keys[place]))
+    }
+
+    pub fn by_index(&self, index: u32) -> Option<&Arc<App>> {
+        self.by_index.get(&index).map(|&at| &self.apps[at])
+    }
+
+    /// In the order of the configuration.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<App>> {
+        self.apps.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hmac::Mac;
+
+    use super::*;
+
+    fn app(index: u32, id: &str, keys: &[&str]) -> Arc<App> {
+        let keys = keys.iter().map(|k| AppKey::new(k, "s3cret")).collect();
+        Arc::new(App::new(index, id, keys, AppSettings::default()))
+    }
+
+    #[test]
+    fn an_app_is_found_by_index_id_and_each_of_its_keys() {
+        let table = AppTable::new(vec![app(7, "a", &["k1", "k2"]), app(9, "b", &["k3"])]).unwrap();
+        assert_eq!(table.by_index(9).unwrap().id, "b".into());
+        assert_eq!(table.by_id("a").unwrap().index, 7);
+        for (key, id) in [("k1", "a"), ("k2", "a"), ("k3", "b")] {
+            let (app, found) = table.by_key(key).unwrap();
+            assert_eq!((&*app.id, &*found.key), (id, key));
+        }
+        assert!(table.by_index(0).is_none() && table.by_id("k1").is_none());
+        assert!(table.by_key("a").is_none());
+        assert_eq!(table.iter().map(|a| a.index).collect::<Vec<_>>(), [7, 9]);
+    }
+
+    #[test]
+    fn what_two_apps_share_is_an_error_that_says_where() {
+        let rows = [
+            (
+                vec![app(0, "a", &["k"]), app(0, "b", &["l"])],
+                TableError::IndexTwice {
+                    first: 0,
+                    second: 1,
+                },
+            ),
+            (
+                vec![app(0, "a", &["k"]), app(1, "a", &["l"])],
+                TableError::IdTwice {
+                    first: 0,
+                    second: 1,
+                },
+            ),
+            (
+                vec![app(0, "a", &["k"]), app(1, "b", &["l", "k"])],
+                TableError::KeyTwice {
+                    first: 0,
+                    second: 1,
+                    second_key: 1,
+                },
+            ),
+            (
+                vec![app(0, "a", &["k", "k"])],
+                TableError::KeyTwice {
+                    first: 0,
+                    second: 0,
+                    second_key: 1,
+                },
+            ),
+            (vec![app(0, "a", &[])], TableError::NoKeys { app: 0 }),
+        ];
+        for (apps, expected) in rows {
+            assert_eq!(AppTable::new(apps).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn debug_output_never_shows_a_secret() {
+        assert!(!format!("{:?}", app(0, "a", &["k"])).contains("s3cret"));
+    }
+
+    #[test]
+    fn the_prepared_state_signs_like_the_secret() {
+        // The published example of Pusher's channel authentication.
+        let key = AppKey::new("278d425bdf160c739803", "7ad3773142a6692b25b8");
+        let signature = key
+            .signing
+            .chain_update(b"1234.1234:private-foobar")
+            .finalize()
+            .into_bytes();
+        let hex: String = signature.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
+        );
+    }
+}
