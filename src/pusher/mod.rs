@@ -1,1 +1,4 @@
 //! See lib.rs.
+pub mod inbound;
+pub mod json;
+pub mod rest;
