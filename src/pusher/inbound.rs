@@ -74,7 +74,7 @@ pub enum Error {
 
 impl From<Malformed> for Error {
     fn from(_: Malformed) -> Self {
-        Error::Format
+        Self::Format
     }
 }
 

@@ -154,7 +154,7 @@ impl<'a> Token<'a> {
     pub fn fields<const N: usize>(
         &self,
         names: &[&str; N],
-    ) -> Result<[Option<Token<'a>>; N], Malformed> {
+    ) -> Result<[Option<Self>; N], Malformed> {
         fields(self.raw, names)
     }
 

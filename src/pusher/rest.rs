@@ -28,7 +28,7 @@ pub struct PublishLimits {
 
 impl Default for PublishLimits {
     fn default() -> Self {
-        PublishLimits {
+        Self {
             name_chars_max: 200,
             channel_chars_max: 200,
             channels_max: 100,
@@ -47,6 +47,9 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 /// The channels of one event: most have one.
 pub type Channels<'a> = SmallVec<[Cow<'a, str>; 1]>;
 
+/// Keys and values, each key once.
+pub type Tags<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// One event to publish, every field checked.
 #[derive(Debug)]
 pub struct Publish<'a> {
@@ -63,7 +66,7 @@ pub struct Publish<'a> {
     pub socket_id: Option<Cow<'a, str>>,
     /// Present, even if it asks for nothing: the answer has the long form.
     pub info: Option<Info>,
-    pub tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pub tags: Tags<'a>,
     pub delta: Option<bool>,
     pub idempotency_key: Option<Cow<'a, str>>,
 }
@@ -81,7 +84,7 @@ pub struct Info {
 impl Info {
     /// Reads a comma-separated list. Blanks around an item and empty items are ignored.
     pub fn parse(list: &str) -> Self {
-        let mut info = Info::default();
+        let mut info = Self::default();
         info.add(list);
         info
     }
@@ -566,7 +569,7 @@ fn delta<'a>(token: Token<'a>) -> Result<bool, Error<'a>> {
 fn tags<'a>(
     token: Token<'a>,
     limits: &PublishLimits,
-) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, Error<'a>> {
+) -> Result<Tags<'a>, Error<'a>> {
     if token.kind() != Kind::Object {
         return Err(Error::Type {
             field: "tags",
