@@ -1,0 +1,204 @@
+//! A response into a buffer (RFC 9112 sections 4 and 6, HTTP spec 1).
+//!
+//! Status line, fields and body are appended to what the connection has yet to send, in one pass.
+//! This file does not decide what to answer, and it has no `Date`: it has no clock, and no client
+//! of this API reads one.
+//!
+//! Invariant: every response that may have a body says its exact `Content-Length`, also to HEAD.
+
+use std::fmt::{self, Write as _};
+
+/// The interim answer to `Expect: 100-continue`.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The whole answer to a publish over a connection that lives on, with no further field. It is
+/// what `Writer` makes of the same parts, ready to be copied; a test compares the two.
+pub const OK_TRUE_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
+    Content-Type: application/json\r\n\
+    Content-Length: 11\r\n\
+    \r\n\
+    {\"ok\":true}";
+
+/// The body of that answer.
+pub const OK_TRUE: &str = r#"{"ok":true}"#;
+
+/// The statuses that this server sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Status {
+    Ok = 200,
+    NoContent = 204,
+    BadRequest = 400,
+    Unauthorized = 401,
+    Forbidden = 403,
+    NotFound = 404,
+    MethodNotAllowed = 405,
+    RequestTimeout = 408,
+    Conflict = 409,
+    PayloadTooLarge = 413,
+    ExpectationFailed = 417,
+    UpgradeRequired = 426,
+    TooManyRequests = 429,
+    HeadTooLarge = 431,
+    InternalError = 500,
+    NotImplemented = 501,
+    Unavailable = 503,
+    VersionNotSupported = 505,
+}
+
+impl Status {
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The status line, line break included.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "HTTP/1.1 200 OK\r\n",
+            Self::NoContent => "HTTP/1.1 204 No Content\r\n",
+            Self::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
+            Self::Unauthorized => "HTTP/1.1 401 Unauthorized\r\n",
+            Self::Forbidden => "HTTP/1.1 403 Forbidden\r\n",
+            Self::NotFound => "HTTP/1.1 404 Not Found\r\n",
+            Self::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\n",
+            Self::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
+            Self::Conflict => "HTTP/1.1 409 Conflict\r\n",
+            Self::PayloadTooLarge => "HTTP/1.1 413 Content Too Large\r\n",
+            Self::ExpectationFailed => "HTTP/1.1 417 Expectation Failed\r\n",
+            Self::UpgradeRequired => "HTTP/1.1 426 Upgrade Required\r\n",
+            Self::TooManyRequests => "HTTP/1.1 429 Too Many Requests\r\n",
+            Self::HeadTooLarge => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+            Self::InternalError => "HTTP/1.1 500 Internal Server Error\r\n",
+            Self::NotImplemented => "HTTP/1.1 501 Not Implemented\r\n",
+            Self::Unavailable => "HTTP/1.1 503 Service Unavailable\r\n",
+            Self::VersionNotSupported => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
+        }
+    }
+}
+
+/// A body and its media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// No body and no `Content-Length`: 204 only.
+    None,
+    Json(&'a [u8]),
+    Text(&'a str),
+}
+
+/// One response being appended to a buffer: `begin`, any fields, `finish`.
+#[derive(Debug)]
+#[must_use = "a response without its end is half a response"]
+pub struct Writer<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+impl<'o> Writer<'o> {
+    pub fn begin(out: &'o mut Vec<u8>, status: Status) -> Self {
+        out.extend_from_slice(status.line().as_bytes());
+        Self { out }
+    }
+
+    /// One field. The value must come from this server: a line break in it is our own bug.
+    pub fn field(self, name: &str, value: &str) -> Self {
+        debug_assert!(!value.bytes().any(|byte| byte.is_ascii_control()));
+        for part in [name, ": ", value, "\r\n"] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+        self
+    }
+
+    /// One field whose value is a number.
+    pub fn number(self, name: &str, value: u64) -> Self {
+        for part in [name, ": "] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+        write_decimal(self.out, value);
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Says that the connection ends after this response.
+    pub fn close(self) -> Self {
+        self.field("Connection", "close")
+    }
+
+    /// The fields of the body, the end of the head and the body. The answer to HEAD has the first
+    /// two only.
+    pub fn finish(mut self, content: Content<'_>, head_only: bool) {
+        let (media_type, body) = match content {
+            Content::None => {
+                self.out.extend_from_slice(b"\r\n");
+                return;
+            }
+            Content::Json(body) => ("application/json", body),
+            Content::Text(text) => ("text/plain; charset=utf-8", text.as_bytes()),
+        };
+        self = self
+            .field("Content-Type", media_type)
+            .number("Content-Length", body.len() as u64);
+        self.out.extend_from_slice(b"\r\n");
+        if !head_only {
+            self.out.extend_from_slice(body);
+        }
+    }
+}
+
+/// The error object `{"error":..,"code":..,"status":..}` (HTTP spec 1.2), appended to `out`.
+pub fn write_error_object(
+    out: &mut Vec<u8>,
+    text: impl fmt::Display,
+    slug: &'static str,
+    status: Status,
+) {
+    out.extend_from_slice(b"{\"error\":\"");
+    // Writing into memory does not fail; a `Display` that gives up leaves a shorter text.
+    let _ = write!(JsonText { out }, "{text}");
+    out.extend_from_slice(b"\",\"code\":\"");
+    out.extend_from_slice(slug.as_bytes());
+    out.extend_from_slice(b"\",\"status\":");
+    write_decimal(out, u64::from(status.code()));
+    out.push(b'}');
+}
+
+/// Escapes what is written through it as the inside of a JSON string (RFC 8259 7). For short texts:
+/// it looks at one byte at a time.
+struct JsonText<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+impl fmt::Write for JsonText<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        for &byte in text.as_bytes() {
+            match byte {
+                b'"' | b'\\' => self.out.extend_from_slice(&[b'\\', byte]),
+                b'\n' => self.out.extend_from_slice(b"\\n"),
+                b'\r' => self.out.extend_from_slice(b"\\r"),
+                b'\t' => self.out.extend_from_slice(b"\\t"),
+                0..=0x1f => {
+                    let high = HEX[usize::from(byte >> 4)];
+                    let low = HEX[usize::from(byte & 15)];
+                    self.out
+                        .extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                }
+                _ => self.out.push(byte),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
+    // 20 digits hold every u64.
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
