@@ -1,1 +1,173 @@
-//! See lib.rs.
+//! REST requests as decisions: a head and a body in, a `Response` value out (HTTP spec).
+//!
+//! Synchronous. Nothing here awaits, reads a socket or holds a connection; the connection code
+//! calls these functions in the order of HTTP spec 1.3 and writes the value that comes back.
+//!
+//! Invariant: a `Response` knows nothing of the request but the decision. What the request alone
+//! decides about the form of the answer (HEAD, close, origin) is `Framing`, given when it is written.
+
+use std::fmt;
+
+use crate::http::response::{self, Content, Writer};
+use crate::http::{self, Head, Method, Status};
+
+pub mod cors;
+pub mod health;
+pub mod route;
+
+pub use route::{Refusal, Route};
+
+/// An answer, not yet bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub status: Status,
+    pub body: Body,
+    /// Further fields, such as `Allow`.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// `Retry-After`, in seconds: on 429 and 503 only (HTTP spec 11).
+    pub retry_after_secs: Option<u32>,
+    /// On every response from the rate step on (HTTP spec 11).
+    pub rate: Option<Rate>,
+    /// Whether the connection ends after this answer, whatever the client wished.
+    pub close: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// `{"ok":true}`; the one that is copied as a whole.
+    OkTrue,
+    /// Without a body: 204.
+    None,
+    /// The text of a JSON object, fixed.
+    JsonFixed(&'static str),
+    /// The text of a JSON object.
+    Json(Vec<u8>),
+    Text(&'static str),
+}
+
+/// The `X-RateLimit-*` fields, as of this request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests per window.
+    pub limit: u64,
+    /// Requests left in it, after this one.
+    pub remaining: u64,
+    /// Seconds until it ends, rounded up.
+    pub reset_secs: u64,
+}
+
+/// What the request decides about the form of its answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Framing<'c> {
+    /// HEAD: everything but the body.
+    pub head_only: bool,
+    /// The client, or its version of HTTP, wants the connection closed.
+    pub close: bool,
+    /// The value of `Access-Control-Allow-Origin`, from the configuration.
+    pub allow_origin: Option<&'c str>,
+}
+
+impl<'c> Framing<'c> {
+    pub fn of(head: &Head<'_>, cors_origins: &'c [String]) -> Self {
+        Self {
+            head_only: head.method == Method::Head,
+            close: !head.keep_alive,
+            allow_origin: cors::allowed_origin(head, cors_origins),
+        }
+    }
+
+    /// For an answer to what could not be read as a request.
+    pub fn unread() -> Self {
+        Self {
+            close: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl Response {
+    /// 200 with `{"ok":true}`: a publish (HTTP spec 4.3).
+    pub const OK_TRUE: Self = Self::new(Status::Ok, Body::OkTrue);
+
+    pub const fn new(status: Status, body: Body) -> Self {
+        Self {
+            status,
+            body,
+            fields: &[],
+            retry_after_secs: None,
+            rate: None,
+            close: false,
+        }
+    }
+
+    /// The error object (HTTP spec 1.2). `text` is for humans and names the offender.
+    pub fn error(status: Status, slug: &'static str, text: impl fmt::Display) -> Self {
+        let mut body = Vec::with_capacity(128);
+        response::write_error_object(&mut body, text, slug, status);
+        Self::new(status, Body::Json(body))
+    }
+
+    /// Overload or draining: 503, and when to come again (HTTP spec 1.2).
+    pub fn unavailable(text: &'static str, retry_after_secs: u32) -> Self {
+        let mut response = Self::error(Status::Unavailable, "service_unavailable", text);
+        response.retry_after_secs = Some(retry_after_secs);
+        response
+    }
+
+    /// The same, with the end of the connection: request bytes remain unread (HTTP spec 1).
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// Whether the connection must be closed once this has been sent.
+    pub fn closes(&self, framing: &Framing<'_>) -> bool {
+        self.close || framing.close
+    }
+
+    /// Appends the response to what the connection has to send.
+    pub fn write(&self, framing: &Framing<'_>, out: &mut Vec<u8>) {
+        let plain = self.rate.is_none() && *framing == Framing::default();
+        if plain && *self == Self::OK_TRUE {
+            out.extend_from_slice(response::OK_TRUE_RESPONSE);
+            return;
+        }
+        let mut writer = Writer::begin(out, self.status);
+        if self.closes(framing) {
+            writer = writer.close();
+        }
+        for (name, value) in self.fields {
+            writer = writer.field(name, value);
+        }
+        if let Some(rate) = self.rate {
+            writer = writer
+                .number("X-RateLimit-Limit", rate.limit)
+                .number("X-RateLimit-Remaining", rate.remaining)
+                .number("X-RateLimit-Reset", rate.reset_secs);
+        }
+        if let Some(secs) = self.retry_after_secs {
+            writer = writer.number("Retry-After", u64::from(secs));
+        }
+        if let Some(origin) = framing.allow_origin {
+            writer = writer.field("Access-Control-Allow-Origin", origin);
+            if origin != cors::ANY {
+                writer = writer.field("Vary", "Origin");
+            }
+        }
+        let content = match &self.body {
+            Body::None => Content::None,
+            Body::OkTrue => Content::Json(response::OK_TRUE.as_bytes()),
+            Body::JsonFixed(text) => Content::Json(text.as_bytes()),
+            Body::Json(text) => Content::Json(text),
+            Body::Text(text) => Content::Text(text),
+        };
+        writer.finish(content, framing.head_only);
+    }
+}
+
+impl From<http::Error> for Response {
+    /// Each of these leaves the stream unreadable, so each ends the connection.
+    fn from(error: http::Error) -> Self {
+        Self::error(error.status(), error.slug(), error).closing()
+    }
+}
