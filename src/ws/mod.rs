@@ -8,6 +8,7 @@
 //! bounded by what has arrived, never by what a header announces.
 
 pub mod client;
+pub mod close;
 pub mod frame;
 pub mod mask;
 
