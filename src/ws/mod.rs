@@ -10,6 +10,7 @@
 pub mod client;
 pub mod close;
 pub mod frame;
+pub mod handshake;
 pub mod mask;
 
 /// How a peer broke the protocol. Each is fatal to its connection: send a Close frame with
