@@ -12,6 +12,11 @@ pub mod close;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
+pub mod message;
+
+mod fragments;
+mod held;
+mod partial;
 
 /// How a peer broke the protocol. Each is fatal to its connection: send a Close frame with
 /// [`Error::close_code`] and [`Error::reason`], and read no further (WebSocket spec 3.1).
