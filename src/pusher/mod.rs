@@ -13,12 +13,7 @@ pub mod socket_id;
 pub mod json;
 
 pub mod inbound;
-pub mod presence;
 pub mod rest;
-
-pub mod error;
-pub mod escape;
-pub mod outbound;
 
 #[cfg(test)]
 mod testing;
