@@ -13,7 +13,10 @@ pub mod socket_id;
 pub mod json;
 
 pub mod inbound;
+pub mod presence;
 pub mod rest;
+
+pub mod escape;
 
 #[cfg(test)]
 mod testing;
