@@ -16,7 +16,9 @@ pub mod inbound;
 pub mod presence;
 pub mod rest;
 
+pub mod error;
 pub mod escape;
+pub mod outbound;
 
 #[cfg(test)]
 mod testing;
