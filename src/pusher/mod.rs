@@ -10,6 +10,9 @@ pub mod channel;
 pub mod signature;
 pub mod socket_id;
 
+pub mod query;
+pub mod rest_signature;
+
 pub mod json;
 
 pub mod inbound;

@@ -11,17 +11,9 @@ use std::fmt::{Display, Write};
 
 use super::error::SubscriptionError;
 use super::escape::{self, Depth, Escaping};
+use super::json::StringSource;
 use super::presence::RosterPiece;
 use super::socket_id::SocketId;
-
-/// The `data` of an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Data<'a> {
-    /// A valid JSON string token, quotes included, copied as it is.
-    RawToken(&'a [u8]),
-    /// The text itself: a decoded string, or the JSON text of a value that is not a string.
-    Text(&'a str),
-}
 
 /// Appends one unmasked text frame whose payload is what `build` appends.
 ///
@@ -46,18 +38,21 @@ pub fn write_text_frame(out: &mut Vec<u8>, build: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// A published or client event. `name` is a valid JSON string token, quotes included; `user_id`
-/// only for client events on presence channels.
-pub fn event(out: &mut Vec<u8>, name: &[u8], channel: &str, data: Data<'_>, user_id: Option<&str>) {
+/// A published or client event. Tokens of `name` and `data` are copied as they are; `user_id` only
+/// for client events on presence channels.
+pub fn event(
+    out: &mut Vec<u8>,
+    name: StringSource<'_>,
+    channel: &str,
+    data: StringSource<'_>,
+    user_id: Option<&str>,
+) {
     out.extend_from_slice(br#"{"event":"#);
-    out.extend_from_slice(name);
+    write_source(out, name);
     out.extend_from_slice(br#","channel":"#);
     escape::write_string(out, channel);
     out.extend_from_slice(br#","data":"#);
-    match data {
-        Data::RawToken(token) => out.extend_from_slice(token),
-        Data::Text(text) => escape::write_string(out, text),
-    }
+    write_source(out, data);
     if let Some(user_id) = user_id {
         out.extend_from_slice(br#","user_id":"#);
         escape::write_string(out, user_id);
@@ -174,6 +169,13 @@ pub fn signin_success(out: &mut Vec<u8>, user_data: &str) {
     out.extend_from_slice(br#"{"event":"pusher:signin_success","data":{"user_data":"#);
     escape::write_string(out, user_data);
     out.extend_from_slice(br#"}}"#);
+}
+
+fn write_source(out: &mut Vec<u8>, source: StringSource<'_>) {
+    match source {
+        StringSource::Token(token) => out.extend_from_slice(token.as_bytes()),
+        StringSource::Text(text) => escape::write_string(out, text),
+    }
 }
 
 /// Everything up to and including the opening quote of `data`.

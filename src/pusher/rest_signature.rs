@@ -1,0 +1,483 @@
+//! The signature of an HTTP API request, judged by its head alone (HTTP spec 2).
+//!
+//! Libraries disagree on what they escape and how they sign arrays, so several strings may be
+//! tried; the first that matches decides how the parameters are read. Which keys an app has is
+//! asked by a closure, and the time is given. The body is not seen here: [`Authenticated`] says
+//! which digest it must have.
+//!
+//! Invariant: a request is accepted only with a fresh timestamp, version 1.0, an active key and
+//! that key's signature over the very parameters that [`Authenticated::query`] shows. At most 24
+//! digests are computed for one request, all over text that the bound of the head has bounded.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::query::{ArrayForm, Decoding, Query, QueryError, percent_decode};
+use super::signature::SigningKey;
+
+/// A timestamp this far from our clock, or further, is refused.
+pub const TIMESTAMP_WINDOW_SECS: u64 = 600;
+
+/// What is signed of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RestRequest<'a> {
+    /// In upper case, as HTTP has it.
+    pub method: &'a str,
+    /// The path as the client wrote it, less `prefix`; no query.
+    pub path: &'a str,
+    /// The configured prefix that was taken off the path. A signature over both counts as well.
+    pub prefix: &'a str,
+    /// What follows the `?`; empty if nothing does.
+    pub query: &'a str,
+    /// The header of HTTP spec 2.4, `KEY:SIGNATURE`.
+    pub authorization: Option<&'a str>,
+    /// Length of the body, `None` while it is not known (chunked).
+    pub body_bytes: Option<u64>,
+}
+
+/// A request whose head is authentic.
+#[derive(Clone, Debug)]
+pub struct Authenticated<'a> {
+    /// The parameters under the interpretation that was signed.
+    pub query: Query<'a>,
+    /// What the MD5 of the body must be.
+    pub body_md5: Option<[u8; 16]>,
+}
+
+/// Why a request is not authentic. All are status 401, [`Error::TooManyParameters`] included;
+/// [`RestRequest::explain`] gives the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// Names the parameter.
+    Missing(&'static str),
+    TooManyParameters,
+    Version,
+    /// Not a decimal number.
+    Timestamp,
+    Expired {
+        now_secs: u64,
+    },
+    UnknownKey,
+    /// `auth_key` and the key of the header differ.
+    KeysDiffer,
+    Signature,
+    /// `body_md5` is not that of the body, or not 32 lower-case hex digits.
+    BodyMd5,
+}
+
+impl<'a> RestRequest<'a> {
+    /// Checks everything that the head can show. `key_of` finds an active key of the app;
+    /// `scratch` is cleared and reused.
+    pub fn verify<'k>(
+        &self,
+        now_secs: u64,
+        scratch: &mut Vec<u8>,
+        mut key_of: impl FnMut(&str) -> Option<&'k SigningKey>,
+    ) -> Result<Authenticated<'a>, Error> {
+        let mut first_error = None;
+        for decoding in self.decodings() {
+            match self.verify_as(decoding, now_secs, scratch, &mut key_of) {
+                Ok(authenticated) => return Ok(authenticated),
+                Err(error) => first_error.get_or_insert(error),
+            };
+        }
+        Err(first_error.unwrap_or(Error::Signature))
+    }
+
+    /// The key that the request names, before anything is verified: for the route that finds its
+    /// app by it (HTTP spec 9).
+    pub fn auth_key(&self) -> Option<Cow<'a, str>> {
+        let (query, _) = self.parameters(Decoding::Form).ok()?;
+        query
+            .value("auth_key")
+            .map(|key| Cow::Owned(key.to_owned()))
+    }
+
+    /// The text of an error, in Pusher's words where it has some.
+    pub fn explain(&self, error: Error) -> Explanation<'_> {
+        Explanation {
+            request: self,
+            error,
+        }
+    }
+
+    /// The ways to read the query that differ from each other, in the order in which they are
+    /// tried. Most queries hold neither `%` nor `+`: one way, and nothing to decode.
+    fn decodings(&self) -> impl Iterator<Item = Decoding> {
+        let (has_percent, has_plus) = (self.query.contains('%'), self.query.contains('+'));
+        [
+            (Decoding::Form, has_percent || has_plus),
+            (Decoding::KeepPlus, has_percent && has_plus),
+            (Decoding::Raw, true),
+        ]
+        .into_iter()
+        .filter_map(|(decoding, differs)| differs.then_some(decoding))
+    }
+
+    fn verify_as<'k>(
+        &self,
+        decoding: Decoding,
+        now_secs: u64,
+        scratch: &mut Vec<u8>,
+        key_of: &mut impl FnMut(&str) -> Option<&'k SigningKey>,
+    ) -> Result<Authenticated<'a>, Error> {
+        let (query, header) = self.parameters(decoding)?;
+        let required = |name| query.value(name).ok_or(Error::Missing(name));
+        let key = required("auth_key")?;
+        check_timestamp(required("auth_timestamp")?, now_secs)?;
+        if required("auth_version")? != "1.0" {
+            return Err(Error::Version);
+        }
+        let signature = match (query.value("auth_signature"), header) {
+            (Some(signature), _) => signature,
+            (None, Some(header)) if header.key == key => header.signature,
+            (None, Some(_)) => return Err(Error::KeysDiffer),
+            (None, None) => return Err(Error::Missing("auth_signature")),
+        };
+        let body_md5 = match query.value("body_md5") {
+            Some(hex) => Some(parse_md5(hex).ok_or(Error::BodyMd5)?),
+            None if self.body_bytes.is_some_and(|bytes| bytes > 0) => {
+                return Err(Error::Missing("body_md5"));
+            }
+            None => None,
+        };
+        let key = key_of(key).ok_or(Error::UnknownKey)?;
+        if !self.is_signed(&query, key, signature, scratch) {
+            return Err(Error::Signature);
+        }
+        Ok(Authenticated { query, body_md5 })
+    }
+
+    /// The parameters, with the key of the header among them where the query names none, and the
+    /// header where it counts: only without a signature in the query.
+    fn parameters(&self, decoding: Decoding) -> Result<(Query<'a>, Option<Header<'a>>), Error> {
+        let mut query = Query::parse(self.query, decoding).map_err(|error| match error {
+            QueryError::TooManyParameters => Error::TooManyParameters,
+            QueryError::NotUtf8 => Error::Signature,
+        })?;
+        let header = match query.value("auth_signature") {
+            Some(_) => None,
+            None => self.authorization.and_then(Header::parse),
+        };
+        if let Some(header) = header
+            && query.value("auth_key").is_none()
+        {
+            query.insert("auth_key", header.key);
+        }
+        Ok((query, header))
+    }
+
+    /// Tries every form of the path with every form of the arrays.
+    fn is_signed(
+        &self,
+        query: &Query<'a>,
+        key: &SigningKey,
+        signature: &str,
+        scratch: &mut Vec<u8>,
+    ) -> bool {
+        let as_written = [Cow::Borrowed(self.prefix), Cow::Borrowed(self.path)];
+        let decoded = (self.prefix.contains('%') || self.path.contains('%'))
+            .then(|| {
+                Some([
+                    percent_decode(self.prefix, b'+')?,
+                    percent_decode(self.path, b'+')?,
+                ])
+            })
+            .flatten();
+        let forms: &[ArrayForm] = match query.has_arrays() {
+            true => &[ArrayForm::Brackets, ArrayForm::Joined],
+            false => &[ArrayForm::Brackets],
+        };
+        forms.iter().any(|&form| {
+            scratch.clear();
+            query.write_to_sign(scratch, form);
+            let signs = |prefix: &str, path: &str| {
+                let [method, prefix, path] = [self.method, prefix, path].map(str::as_bytes);
+                let parts = [method, b"\n", prefix, path, b"\n", scratch.as_slice()];
+                key.verify_hex(&parts, signature.as_bytes())
+            };
+            [Some(&as_written), decoded.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|[prefix, path]| {
+                    signs("", path) || (!prefix.is_empty() && signs(prefix, path))
+                })
+        })
+    }
+}
+
+impl Authenticated<'_> {
+    /// Checks the complete body. `md5` is that of its bytes, also where there are none.
+    pub fn check_body(&self, body_bytes: u64, md5: [u8; 16]) -> Result<(), Error> {
+        match self.body_md5 {
+            Some(expected) if expected == md5 => Ok(()),
+            Some(_) => Err(Error::BodyMd5),
+            None if body_bytes == 0 => Ok(()),
+            None => Err(Error::Missing("body_md5")),
+        }
+    }
+}
+
+/// The `Authorization` header of HTTP spec 2.4. Other schemes have no colon and are no such header.
+#[derive(Clone, Copy, Debug)]
+struct Header<'a> {
+    key: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Header<'a> {
+    fn parse(value: &'a str) -> Option<Self> {
+        let (key, signature) = value.split_once(':')?;
+        let blanks = [' ', '\t'];
+        Some(Self {
+            key: key.trim_matches(blanks),
+            signature: signature.trim_matches(blanks),
+        })
+    }
+}
+
+fn check_timestamp(timestamp: &str, now_secs: u64) -> Result<(), Error> {
+    if timestamp.is_empty() || !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Error::Timestamp);
+    }
+    // All digits and still no number: too large for one, so far in the future.
+    let given_secs = timestamp.parse().unwrap_or(u64::MAX);
+    if now_secs.abs_diff(given_secs) >= TIMESTAMP_WINDOW_SECS {
+        return Err(Error::Expired { now_secs });
+    }
+    Ok(())
+}
+
+fn parse_md5(hex: &str) -> Option<[u8; 16]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let hex: &[u8; 32] = hex.as_bytes().try_into().ok()?;
+    let mut md5 = [0; 16];
+    for (byte, pair) in md5.iter_mut().zip(hex.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(md5)
+}
+
+/// An [`Error`] with what its text mentions.
+#[derive(Clone, Copy, Debug)]
+pub struct Explanation<'a> {
+    request: &'a RestRequest<'a>,
+    error: Error,
+}
+
+impl fmt::Display for Explanation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.error {
+            Error::Missing(name) => write!(f, "Missing parameter: {name}"),
+            Error::TooManyParameters => f.write_str("Too many parameters"),
+            Error::Version => f.write_str("Invalid auth_version: only 1.0 is supported"),
+            Error::Timestamp => f.write_str("Invalid auth_timestamp: must be Unix seconds"),
+            Error::Expired { now_secs } => {
+                let query = self.parameters();
+                let given = query
+                    .as_ref()
+                    .and_then(|query| query.value("auth_timestamp"));
+                write!(
+                    f,
+                    "Timestamp expired: Given timestamp ({}) not within \
+                     {TIMESTAMP_WINDOW_SECS}s of server time ({now_secs})",
+                    given.unwrap_or_default()
+                )
+            }
+            Error::UnknownKey => f.write_str("Unknown auth_key"),
+            Error::KeysDiffer => {
+                f.write_str("auth_key differs from the key of the Authorization header")
+            }
+            Error::Signature => self.write_mismatch(f),
+            Error::BodyMd5 => f.write_str("Invalid body_md5: not the MD5 of the body received"),
+        }
+    }
+}
+
+impl Explanation<'_> {
+    /// The parameters under the interpretation that is tried first.
+    fn parameters(&self) -> Option<Query<'_>> {
+        let mut decodings = self.request.decodings();
+        decodings.find_map(|decoding| Some(self.request.parameters(decoding).ok()?.0))
+    }
+
+    /// Shows the string that should have been signed: the best help there is, and no secret.
+    fn write_mismatch(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RestRequest {
+            method,
+            path,
+            authorization,
+            ..
+        } = self.request;
+        f.write_str("Authentication failed: Invalid signature.")?;
+        let Some(query) = self.parameters() else {
+            return Ok(());
+        };
+        let header = || {
+            authorization
+                .and_then(Header::parse)
+                .map(|header| header.signature)
+        };
+        let sent = query
+            .value("auth_signature")
+            .or_else(header)
+            .unwrap_or_default();
+        let mut parameters = Vec::new();
+        query.write_to_sign(&mut parameters, ArrayForm::Brackets);
+        write!(
+            f,
+            " You should have sent HmacSHA256Hex(\"{method}\n{path}\n{}\", your_secret_key), \
+             but you sent \"{sent}\"",
+            String::from_utf8_lossy(&parameters)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "278d425bdf160c739803";
+    const SECRET: &[u8] = b"7ad3773142a6692b25b8";
+    const NOW_SECS: u64 = 1_353_088_179;
+    /// Key, timestamp and version as all examples of HTTP spec 3 have them.
+    const AUTH: &str = "auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0";
+
+    fn request<'a>(method: &'a str, path: &'a str, query: &'a str) -> RestRequest<'a> {
+        RestRequest {
+            method,
+            path,
+            prefix: "",
+            query,
+            authorization: None,
+            body_bytes: Some(0),
+        }
+    }
+
+    fn verify<'a>(request: &RestRequest<'a>) -> Result<Authenticated<'a>, Error> {
+        let key = SigningKey::new(SECRET);
+        // The scratch of the request before must not matter.
+        let mut scratch = b"left over".to_vec();
+        request.verify(NOW_SECS, &mut scratch, |name| (name == KEY).then_some(&key))
+    }
+
+    #[test]
+    fn the_examples_of_http_spec_3() {
+        for (method, path, more, signature) in [
+            (
+                "POST",
+                "/apps/3/events",
+                "body_md5=ec365a775a4cd0599faeb73354201b6f",
+                "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c",
+            ),
+            (
+                "POST",
+                "/apps/3/batch_events",
+                "body_md5=7ed9624933cde2e88ffe4a638141a6a2",
+                "fed07742a26f964b3cd459b8cf91d5384f3de8dbe6498f3483a8d7acbe55c0e5",
+            ),
+            (
+                "GET",
+                "/apps/3/channels",
+                "info=user_count&filter_by_prefix=presence-",
+                "16819168891cb5dfd72b5c7a5d3d602605b26c6ba1930033b5e2eeeb65010291",
+            ),
+            (
+                "GET",
+                "/apps/3/channels/cache-room",
+                "info=subscription_count%2Ccache",
+                "f489e1fdaefe95a5968ea294bd0a48a27e3ffcc4f7daaaf04050838d75216970",
+            ),
+            (
+                "GET",
+                "/apps/3/channels/cache-room",
+                "info=subscription_count,cache",
+                "f489e1fdaefe95a5968ea294bd0a48a27e3ffcc4f7daaaf04050838d75216970",
+            ),
+            (
+                "GET",
+                "/apps/3/channels/presence-foobar/users",
+                "body_md5=d41d8cd98f00b204e9800998ecf8427e",
+                "3d68b512095fd42cb6741cc80616761b1c77d00fcc4d6d9740f09504a4b761b0",
+            ),
+            (
+                "POST",
+                "/apps/3/users/12345/terminate_connections",
+                "body_md5=99914b932bd37a50b983c5e7c90ae93b",
+                "01fa634edeb0cae84115307cad5c23f65a46cd286461b1c89637a3b5871a8f0e",
+            ),
+            (
+                "GET",
+                "/apps/3/channels",
+                "Name=Something%20else",
+                "e661e8bf75b3959cbeab2cee466c873b918e39bfd0980693aadf77d4da8ba77c",
+            ),
+            (
+                "GET",
+                "/apps/3/channels",
+                "Name=Something+else",
+                "e661e8bf75b3959cbeab2cee466c873b918e39bfd0980693aadf77d4da8ba77c",
+            ),
+            (
+                "GET",
+                "/apps/3/channels",
+                "filter_by_prefix=a%40b%2Cc%3Bd%3De",
+                "1170b20d7f1514961b256999ee810ba746b7bb9e40993556f80d0625fabad34b",
+            ),
+            (
+                "GET",
+                "/apps/3/channels",
+                "filter_by_prefix=a@b,c;d=e",
+                "1170b20d7f1514961b256999ee810ba746b7bb9e40993556f80d0625fabad34b",
+            ),
+            (
+                "GET",
+                "/apps/3/channels",
+                "info[]=user_count&info[]=subscription_count",
+                "175192df3115c9975cc5fa47eec612907413e243ddbfa27967814593f0e0bf82",
+            ),
+            (
+                "GET",
+                "/apps/3/channels",
+                "info%5B0%5D=user_count&info%5B1%5D=subscription_count",
+                "b5d3066c50a4e758b7d677e4f65cf6e909baab523911ba9dea505a65412149e6",
+            ),
+            (
+                "POST",
+                "/apps/3/events",
+                "body_md5=b108387cbe6b23ad980989aebd4ebc3c",
+                "45cd7ed796a2c17d475aeff1e474e04484ade176a99caf85a51bda3499de16a5",
+            ),
+            (
+                "POST",
+                "/apps/3/events",
+                "body_md5=2ea313da3dc726896fa0a76f04e63c6c",
+                "1f256cf654b51cd06ffa259e77991b7079111c79b6ec288d0b47dfea973bd998",
+            ),
+            (
+                "POST",
+                "/apps/3/users/12345/terminate_connections",
+                "",
+                "0bd2da4cd2c60cbe4627bea865cb306fda26121f3665d934db3e0f3f542a91f8",
+            ),
+        ] {
+            let query = format!("{AUTH}&{more}&auth_signature={signature}");
+            let signed = verify(&request(method, path, &query));
+            assert!(signed.is_ok(), "{query}: {:?}", signed.err());
+            let shuffled = format!("{more}&auth_signature={signature}&{AUTH}");
+            assert!(
+                verify(&request(method, path, &shuffled)).is_ok(),
+                "{shuffled}"
+            );
+            assert_eq!(
+                verify(&request("PUT", path, &query)).err(),
+                Some(Error::Signature),
+                "the method is signed"
+            );
+        }
+    }
+}
