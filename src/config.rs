@@ -1,55 +1,74 @@
-//! The settings of the process, typed; where they come from is in the files below this one.
+//! The settings of the process, typed, and how they are decided.
 //!
-//! `table` has every option once; `file` and the process's environment and flags say values; `load`
-//! decides between them. Does not open sockets or start anything.
+//! `table` has every option once, `value` is what one may be set to, `file` reads TOML, `load` decides
+//! between default, file, environment and flag, `show` prints the outcome. Starts nothing and listens
+//! on nothing.
 //!
-//! Invariant: every field of a `Config` that exists is within the bounds of its row in the table.
+//! Invariant: every field of a `Config` that `load` gives is within the bounds of its row.
+
+mod apps;
+mod convert;
+mod file;
+mod form;
+mod host;
+mod load;
+mod network;
+mod problem;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use file::{AppEntry, Setting};
+pub use host::Host;
+pub use load::{Loaded, Settings, Sources, load};
+pub use network::Network;
+pub use problem::{Problem, Source};
+pub use show::{Secrets, markdown, toml};
+pub use table::{Row, all as rows};
+
 /// What the rest of the server is told. One for the process; apps are in the `AppTable`.
 ///
-/// `_max` at a bound: see the table of bounds in the README; each says what happens there.
+/// The row of each field in `table` has its default, its bounds and what happens at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Address to listen on.
     pub host: IpAddr,
-    /// 0: the kernel chooses one.
     pub port: u16,
-    /// Before every path: empty, or begins with `/` and does not end with one.
+    /// Empty, or begins with `/` and does not end with one.
     pub path_prefix: String,
-    /// CPU numbers that workers are pinned to, in order of shards; at least one.
+    pub connections_max: usize,
+    pub trusted_proxies: Vec<Network>,
+    pub shutdown_grace: Duration,
+
+    /// In the order of shards; at least one.
     pub cores: Vec<usize>,
-    /// At least one; more than cores is for tests, and shares them.
     pub shards: usize,
     pub driver: Driver,
-    /// How long a worker spins before it parks.
     pub spin: Duration,
+    pub inbox_depth_max: usize,
+    pub lag_bytes_max: usize,
+    pub lag_max: Duration,
 
     pub activity_timeout: Duration,
     pub pong_timeout: Duration,
     pub liveness_probe: LivenessProbe,
-    /// Refuse connections that name no protocol version with 4008.
     pub strict_protocol: bool,
-    /// Send `pusher:subscription_error` after the `pusher:error` (WebSocket spec 7.4).
     pub subscription_error: bool,
     pub message_bytes_max: usize,
-    /// Of one connection.
+    /// None: no limit.
     pub subscriptions_max: Option<usize>,
     pub subscriptions_shard_max: usize,
-    pub cache_ttl: Duration,
-    pub cache_shard_bytes_max: usize,
-
     pub outbox_bytes_max: usize,
     pub outbox_frames_max: usize,
     pub outbox_stall: Duration,
     pub outbox_shard_bytes_max: usize,
-    pub inbox_depth_max: usize,
-    pub lag_bytes_max: usize,
-    pub lag_max: Duration,
-    /// Connections of the process, WebSocket and HTTP together.
-    pub process_connections_max: usize,
+
+    pub cache_ttl: Duration,
+    pub cache_shard_bytes_max: usize,
 
     pub head_bytes_max: usize,
     pub headers_max: usize,
@@ -58,15 +77,20 @@ pub struct Config {
     pub head_timeout: Duration,
     pub body_timeout: Duration,
     pub keep_alive_timeout: Duration,
-    /// Whole origins in lower case, or `*`; empty: no CORS headers at all.
+    /// Whole origins in lower case, or `*`.
     pub cors_origins: Vec<String>,
-    /// Whose `X-Forwarded-Proto` is believed.
-    pub trusted_proxies: Vec<Network>,
     pub events_response: EventsResponse,
 
-    pub shutdown_grace: Duration,
-    pub log: String,
+    pub log_level: tracing::Level,
     pub log_format: LogFormat,
+}
+
+/// The app that there is where the file has no `[[apps]]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SingleApp {
+    pub id: String,
+    pub key: String,
+    pub secret: String,
 }
 
 /// What moves bytes in and out of the kernel.
@@ -100,11 +124,4 @@ pub enum EventsResponse {
 pub enum LogFormat {
     Text,
     Json,
-}
-
-/// An address with the number of its leading bits that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
 }

@@ -1,0 +1,99 @@
+//! The apps of a configuration: those of the file, or the single one.
+//!
+//! Reads no TOML (`file` does). An app's own settings win over those of the process, in either
+//! direction (WebSocket spec 18.1). Invariant: indices are the places in the file.
+
+use std::sync::Arc;
+
+use super::SingleApp;
+use super::file::{AppEntry, Setting};
+use super::load::Settings;
+use super::problem::Problem;
+use super::table::{self, Lookup};
+use super::value::Value;
+use crate::app::{App, AppKey, AppSettings, AppTable, SubscriptionCount, TableError};
+
+/// None where two apps cannot be in one table; every problem is added to the list.
+pub(super) fn build(
+    entries: &[AppEntry],
+    single: &SingleApp,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Option<AppTable> {
+    let mut apps = Vec::new();
+    if entries.is_empty() {
+        let own = Own(&[], settings);
+        let keys = vec![AppKey::new(&single.key, &single.secret)];
+        apps.push(App::new(0, &single.id, keys, app_settings(&own, problems)));
+    }
+    for (index, entry) in (0..).zip(entries) {
+        let keys = entry
+            .keys
+            .iter()
+            .map(|(key, secret)| AppKey::new(key, secret))
+            .collect();
+        let settings = app_settings(&Own(&entry.own, settings), problems);
+        apps.push(App::new(index, &entry.id, keys, settings));
+    }
+    match AppTable::new(apps.into_iter().map(Arc::new).collect()) {
+        Ok(table) => Some(table),
+        Err(error) => {
+            problems.push(clash(error, entries));
+            None
+        }
+    }
+}
+
+fn app_settings(own: &Own<'_>, problems: &mut Vec<Problem>) -> AppSettings {
+    let settings = table::build_app_settings(own);
+    if settings.subscription_count == SubscriptionCount::On {
+        let setting = own.setting("subscription_count");
+        let mut problem = Problem::value(setting.row, "\"on\"", setting.source.to_string());
+        problem.reason = "must be query or off; `on`, which tells clients, is not built yet".into();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    settings
+}
+
+fn clash(error: TableError, entries: &[AppEntry]) -> Problem {
+    let (first, second, option, value) = match error {
+        TableError::IdTwice { first, second } => (first, second, "apps.id", &entries[second].id),
+        TableError::KeyTwice {
+            first,
+            second,
+            second_key,
+        } => (
+            first,
+            second,
+            "apps.key",
+            &entries[second].keys[second_key].0,
+        ),
+        TableError::IndexTwice { .. } | TableError::NoKeys { .. } => {
+            unreachable!("indices are counted here, and an entry without keys is not read")
+        }
+    };
+    Problem {
+        option: option.into(),
+        value: Some(value.clone()),
+        source: entries[second].source.to_string(),
+        reason: format!("must be of one app only; also at {}", entries[first].source),
+    }
+}
+
+/// The settings of one app: its own before those of the process.
+struct Own<'a>(&'a [Setting], &'a Settings);
+
+impl Own<'_> {
+    fn setting(&self, key: &str) -> &Setting {
+        let own = self.0.iter().find(|setting| setting.row.key == key);
+        own.unwrap_or_else(|| self.1.setting(key))
+    }
+}
+
+impl Lookup for Own<'_> {
+    fn value(&self, key: &str) -> &Value {
+        &self.setting(key).value
+    }
+}

@@ -1,0 +1,316 @@
+//! Every option once: its name, its default, its unit, its bounds, its help.
+//!
+//! Flags, environment names, the reading of the file, `shardcast config` and the table of the README
+//! all come from here. The key `activity_timeout_secs` is the flag `--activity-timeout-secs` and the
+//! environment name `SHARDCAST_ACTIVITY_TIMEOUT_SECS`.
+//!
+//! Invariant: a field of `Config`, of `AppSettings` or of `SingleApp` has exactly one row, because
+//! the rows also build the struct.
+
+use super::convert::FromValue;
+use super::value::{Form, Kind, Unit, Value};
+use super::{Config, Host, SingleApp, form};
+use crate::app::AppSettings;
+
+/// One option.
+#[derive(Debug)]
+pub struct Row {
+    /// In the file; flag and environment name follow from it.
+    pub key: &'static str,
+    /// The heading that it is listed under.
+    pub group: &'static str,
+    pub scope: Scope,
+    pub kind: Kind,
+    pub default: Default,
+    /// One sentence or two.
+    pub help: &'static str,
+    pub aliases: &'static [Alias],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Of the process.
+    Process,
+    /// A default for all apps, and the same key in `[[apps]]` for one.
+    App,
+    /// Of the one app that there is without `[[apps]]`.
+    SingleApp,
+}
+
+/// The value of an option that nobody has set.
+#[derive(Debug)]
+pub enum Default {
+    /// As it would be written in the environment.
+    Is(&'static str),
+    /// Found on the machine; the text says how.
+    Found(&'static str, fn(&Host, &dyn Lookup) -> Value),
+}
+
+/// The values of the rows before this one.
+pub trait Lookup {
+    fn value(&self, key: &str) -> &Value;
+}
+
+/// Another name that is accepted in the file (WebSocket spec 18.1).
+#[derive(Debug)]
+pub struct Alias {
+    /// With a dot if it is in a table.
+    pub key: &'static str,
+    pub place: Place,
+    /// Its number times this is ours.
+    pub times: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Top,
+    App,
+}
+
+/// Rows by group, and the function that builds the struct whose fields they are: a field without a
+/// row, or a row without a field, does not compile.
+macro_rules! rows {
+    ($rows:ident, $build:ident -> $target:ident, $scope:ident; $(
+        $group:literal: $(
+            $field:ident = $key:literal, $kind:expr, $default:expr, $help:literal
+            $(, also [$($alias:expr),*])?;
+        )*
+    )*) => {
+        pub(super) static $rows: &[Row] = &[$($(
+            Row {
+                key: $key,
+                group: $group,
+                scope: Scope::$scope,
+                kind: $kind,
+                default: $default,
+                help: $help,
+                aliases: &[$($($alias),*)?],
+            },
+        )*)*];
+
+        pub(super) fn $build(values: &dyn Lookup) -> $target {
+            $target { $($( $field: FromValue::from_value(values.value($key), $kind.unit()), )*)* }
+        }
+    };
+}
+
+rows! { PROCESS, build_config -> Config, Process;
+
+"Listening":
+    host = "host", text("an IPv4 or IPv6 address", form::is_address), is("127.0.0.1"),
+        "Address to listen on; `0.0.0.0` and `::` are all.";
+    port = "port", number(0, 65_535), is("6001"),
+        "Port to listen on; 0 lets the kernel choose one.";
+    path_prefix = "path_prefix", text("empty or a path such as `/ws`", form::is_prefix), is(""),
+        "Precedes every path of both protocols.";
+    connections_max = "connections_process_max", number(1, 1 << 30),
+        Default::Found("the descriptor limit less 512", Host::connections_max),
+        "Connections of the process, WebSocket and HTTP together; over it they are refused with 4100.";
+    trusted_proxies = "trusted_proxies",
+        list("addresses or networks such as `10.0.0.0/8`", form::is_network), is(""),
+        "Whose `X-Forwarded-Proto` is believed, for apps that are `tls_only`.";
+    shutdown_grace = "shutdown_grace_secs", seconds(0, 3_600), is("10"),
+        "Connections are closed spread over this time when the process is told to end; 0: at once.";
+
+"Workers":
+    cores = "cores", text("a list of CPU numbers such as `0-3,6`", form::is_cores),
+        Default::Found("those the process may run on", Host::cores),
+        "CPUs that workers are pinned to.";
+    shards = "shards", number(1, 1_024), Default::Found("one per core", Host::shards),
+        "Workers. More than cores share them, which is for tests only.";
+    driver = "driver", Kind::Choice(&["auto", "io_uring", "epoll"]), is("auto"),
+        "What talks to the kernel; `auto` is io_uring where it is allowed, else epoll.";
+    spin = "spin_us", span(Unit::Microseconds, 0, 10_000), is("0"),
+        "How long an idle worker looks for work before it sleeps; costs CPU, saves wake-ups.";
+    inbox_depth_max = "inbox_depth_max", number(16, 1 << 20), is("16384"),
+        "Messages in the inbox of a shard; publishes are answered 503 from three quarters on.";
+    lag_bytes_max = "lag_bytes_max", bytes(64 << 10, 1 << 40), is("64 MiB"),
+        "Frames that a shard has not yet sent once; over it the publishes that feed it are answered 503.";
+    lag_max = "lag_ms_max", span(Unit::Milliseconds, 1, 60_000), is("1000"),
+        "Age of the oldest of those frames; likewise.";
+
+"WebSocket connections":
+    activity_timeout = "activity_timeout_secs", seconds(1, 86_400), is("120"),
+        "Silence after which a client is asked whether it is there; clients are told it.";
+    pong_timeout = "pong_timeout_secs", seconds(1, 3_600), is("30"),
+        "Further silence after which it is closed with 4201.";
+    liveness_probe = "liveness_probe", Kind::Choice(&["ping", "pusher"]), is("ping"),
+        "What asks: a WebSocket ping, or a `pusher:ping` message.";
+    strict_protocol = "strict_protocol", Kind::Switch, is("false"),
+        "Refuse clients that name no protocol version with 4008.";
+    subscription_error = "subscription_error", Kind::Switch, is("true"),
+        "Send `pusher:subscription_error` for a refused subscription.";
+    message_bytes_max = "message_bytes_max", bytes(1 << 10, 16 << 20), is("64 KiB"),
+        "One message of a client; closed with 1009 over it.";
+    subscriptions_max = "subscriptions_connection_max", optional(1 << 20, "no limit"), is("0"),
+        "Channels that one connection is subscribed to; over it `LimitReached`.";
+    subscriptions_shard_max = "subscriptions_shard_max", number(1, 1 << 30), is("4000000"),
+        "Subscriptions of all connections of a shard; over it `LimitReached`.";
+    outbox_bytes_max = "outbox_bytes_max", bytes(1 << 10, 1 << 30), is("1 MiB"),
+        "Waiting for a client that does not read; closed with 4100 over it.";
+    outbox_frames_max = "outbox_frames_max", number(1, 1 << 20), is("2048"),
+        "The same in frames.";
+    outbox_stall = "outbox_stall_secs", seconds(1, 3_600), is("30"),
+        "Time in which such a client takes nothing at all; closed with 4100 after it.";
+    outbox_shard_bytes_max = "outbox_shard_bytes_max", bytes(64 << 10, 1 << 40), is("256 MiB"),
+        "Waiting for all such clients of a shard; over it the one with most is closed.";
+
+"Cache channels":
+    cache_ttl = "cache_ttl_secs", seconds(1, 86_400), is("1800"),
+        "How long the last event of a cache channel is kept.";
+    cache_shard_bytes_max = "cache_shard_bytes_max", bytes(64 << 10, 1 << 40), is("256 MiB"),
+        "Cached events of a shard; over it the oldest goes.";
+
+"HTTP":
+    head_bytes_max = "head_bytes_max", bytes(1 << 10, 1 << 20), is("16 KiB"),
+        "Request line and headers; 431 over it.";
+    headers_max = "headers_max", number(8, 64), is("64"),
+        "Headers of a request; 431 over it.";
+    body_bytes_max = "body_bytes_max", bytes(1 << 10, 1 << 30), is("10 MiB"),
+        "Body of a request, whatever its endpoint allows; 413 over it.";
+    request_shard_bytes_max = "request_shard_bytes_max", bytes(64 << 10, 1 << 40), is("128 MiB"),
+        "Requests that a shard is still collecting; 503 over it.";
+    head_timeout = "head_timeout_secs", seconds(1, 3_600), is("10"),
+        "From the connection or its first byte to the end of the head; 408 after it.";
+    body_timeout = "body_timeout_secs", seconds(1, 3_600), is("30"),
+        "From the head to the end of the body; 408 after it.";
+    keep_alive_timeout = "keep_alive_timeout_secs", seconds(1, 3_600), is("75"),
+        "How long a connection may wait for its next request.";
+    cors_origins = "cors_origins",
+        list("origins such as `https://a.example`, or `*`", form::is_cors_origin), is(""),
+        "Origins whose pages may use the HTTP API; empty: no CORS headers.";
+    events_response = "events_response", Kind::Choice(&["ok", "empty"]), is("ok"),
+        "Body of the answer to a publish: `{\"ok\":true}`, or `{}` as Pusher has it.";
+
+"Logs":
+    log_level = "log_level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), is("info"),
+        "How much is logged.";
+    log_format = "log_format", Kind::Choice(&["text", "json"]), is("text"),
+        "How it is written.";
+}
+
+rows! { APP, build_app_settings -> AppSettings, App;
+
+"Apps":
+    enabled = "enabled", Kind::Switch, is("true"),
+        "Off: connections are refused with 4003 and requests with 403.";
+    allowed_origins = "allowed_origins",
+        list("origins such as `https://a.example` or hosts such as `*.a.example`", form::is_origin),
+        is(""),
+        "Pages that may connect, by their `Origin` (4009); empty: all.";
+    tls_only = "tls_only", Kind::Switch, is("false"),
+        "Refuse plain connections with 4000.";
+    connections_max = "connections_max", optional(1 << 40, "no limit"), is("0"),
+        "Connections of the app at once; refused with 4004 over it.";
+    messages_per_sec = "messages_per_sec", optional(1 << 20, "no limit"), is("0"),
+        "Messages of one connection in a second; closed with 1008 over it.";
+    client_events = "client_events", Kind::Switch, is("false"),
+        "Whether clients may send `client-` events.";
+    client_events_per_sec = "client_events_per_sec", number(1, 1 << 20), is("10"),
+        "Client events of one connection in a second; 4301 over it.";
+    client_event_bytes_max = "client_event_bytes_max", bytes(1, 16 << 20), is("10 KiB"),
+        "Data of a client event; 4301 over it.";
+    subscription_count = "subscription_count", Kind::Choice(&["query", "on", "off"]), is("query"),
+        "Whether numbers of subscribers are told: when asked by HTTP, or not at all. `on` is not built yet.";
+    channel_name_chars_max = "channel_name_chars_max", characters(1, 1_000), is("200"),
+        "Length of a channel's name.";
+    event_name_chars_max = "event_name_chars_max", characters(1, 1_000), is("200"),
+        "Length of an event's name.";
+    event_data_bytes_max = "event_data_bytes_max", bytes(1, 64 << 20), is("100 KiB"),
+        "Data of a published event; 413 over it.",
+        also [
+            Alias { key: "event_limits.max_payload_in_kb", place: Place::Top, times: 1_024 },
+            Alias { key: "max_event_payload_in_kb", place: Place::App, times: 1_024 }
+        ];
+    channels_per_event_max = "channels_per_event_max", number(1, 10_000), is("100"),
+        "Channels of one publish; 400 over it.",
+        also [
+            Alias { key: "event_limits.max_channels_at_once", place: Place::Top, times: 1 },
+            Alias { key: "max_event_channels_at_once", place: Place::App, times: 1 }
+        ];
+    batch_events_max = "batch_events_max", number(1, 10_000), is("10"),
+        "Events of one batch; 400 over it.";
+    presence_members_max = "presence_members_max", number(1, 1 << 20), is("100"),
+        "Users of a presence channel; subscribing is refused with 4100 over it.";
+    presence_user_info_bytes_max = "presence_user_info_bytes_max", bytes(1, 1 << 20), is("2 KiB"),
+        "`user_info` of a presence member.";
+    presence_user_id_chars_max = "presence_user_id_chars_max", characters(1, 10_000), is("128"),
+        "`user_id` of a presence member.";
+}
+
+rows! { SINGLE_APP, build_single_app -> SingleApp, SingleApp;
+
+"The app, where the file has no `[[apps]]`":
+    id = "app_id", text(form::APP_NAME, form::is_app_name), is("app-id"), "Its id.";
+    key = "app_key", text(form::APP_NAME, form::is_app_name), is("app-key"), "Its key.";
+    secret = "app_secret", text("not empty", form::is_secret), is(form::DEVELOPMENT_SECRET),
+        "Its secret. With the default, which everybody knows, client events are on.";
+}
+
+/// Every option, in the order of the documentation; a row's default may look at those before it.
+pub fn all() -> impl Iterator<Item = &'static Row> {
+    PROCESS.iter().chain(SINGLE_APP).chain(APP)
+}
+
+impl Row {
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    pub fn env(&self) -> String {
+        format!("{}{}", ENV_PREFIX, self.key.to_ascii_uppercase())
+    }
+
+    pub fn is_secret(&self) -> bool {
+        self.key == "app_secret"
+    }
+}
+
+/// Of every environment name of ours.
+pub(super) const ENV_PREFIX: &str = "SHARDCAST_";
+
+const fn is(text: &'static str) -> Default {
+    Default::Is(text)
+}
+
+const fn number(min: u64, max: u64) -> Kind {
+    span(Unit::Plain, min, max)
+}
+
+const fn optional(max: u64, zero: &'static str) -> Kind {
+    Kind::Number {
+        min: 0,
+        max,
+        unit: Unit::Plain,
+        zero,
+    }
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    span(Unit::Bytes, min, max)
+}
+
+const fn characters(min: u64, max: u64) -> Kind {
+    span(Unit::Characters, min, max)
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    span(Unit::Seconds, min, max)
+}
+
+const fn span(unit: Unit, min: u64, max: u64) -> Kind {
+    Kind::Number {
+        min,
+        max,
+        unit,
+        zero: "",
+    }
+}
+
+const fn text(allowed: &'static str, holds: fn(&str) -> bool) -> Kind {
+    Kind::Text(Form { allowed, holds })
+}
+
+const fn list(allowed: &'static str, holds: fn(&str) -> bool) -> Kind {
+    Kind::List(Form { allowed, holds })
+}
