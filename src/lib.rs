@@ -15,3 +15,6 @@ pub mod shard;
 pub mod cli;
 pub mod net;
 pub mod side;
+
+#[cfg(test)]
+mod seed;
