@@ -1,15 +1,16 @@
 //! A request head out of a buffer, borrowed from it (RFC 9112 sections 2 to 5, HTTP spec 1).
 //!
-//! httparse reads the grammar; this file adds what a server must decide before it may read on:
-//! where the body ends, whether the connection lives, which heads two readers could read
-//! differently and are therefore refused. It does not look at paths, and it does not read bodies.
+//! httparse reads the grammar; this file bounds it, takes the target apart and refuses what the
+//! grammar allows and a server must not. What the fields mean is in `fields`. It does not look at
+//! paths, and it does not read bodies.
 //!
 //! Invariant: a `Head` is given only for a head that is whole, and the length beside it is exactly
 //! the head's, so that the body or the next request begins there.
 
 use std::mem::MaybeUninit;
 
-use super::Error;
+use super::fields::Known;
+use super::{BodyLength, Error};
 
 /// Longest head in bytes, request line, fields and the empty lines around them included.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -75,25 +76,6 @@ pub enum Version {
     Http11,
 }
 
-/// How the end of the body is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyLength {
-    None,
-    /// `Content-Length`, in bytes. A number beyond 64 bits counts as the largest of them.
-    Length(u64),
-    Chunked,
-}
-
-impl BodyLength {
-    /// Whether the head alone already exceeds `bytes_max`. Exactly the limit is accepted.
-    pub fn check(self, bytes_max: u64) -> Result<(), Error> {
-        match self {
-            Self::Length(length) if length > bytes_max => Err(Error::BodyTooLarge { bytes_max }),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// A request head, borrowed from the buffer that it was parsed from.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'b> {
@@ -121,7 +103,7 @@ impl<'b> Head<'b> {
     /// Reads the head at the start of `buf`. The number is the head's length in bytes, empty lines
     /// before it and the one after it included. `None`: the end of the head has not come yet.
     ///
-    /// Each call starts at the first byte. Where a head comes in pieces, use a `HeadScan`.
+    /// Each call begins with the first byte: where a head comes in pieces, use a `HeadScan`.
     pub fn parse(buf: &'b [u8], limits: &HeadLimits) -> Result<Option<(Self, usize)>, Error> {
         let window = &buf[..buf.len().min(limits.head_bytes_max)];
         let start = skip_empty_lines(window)?;
@@ -169,29 +151,18 @@ impl<'b> Head<'b> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = if path.is_empty() { "/" } else { path };
 
-        let seen = Seen::collect(request.headers)?;
+        let known = Known::collect(request.headers, version)?;
         let http11 = version == Version::Http11;
-        if http11 && !seen.host {
-            return Err(Error::Host);
-        }
-        let body = match (seen.content_length, seen.transfer_encoding) {
-            (None, false) => BodyLength::None,
-            (Some(length), false) => BodyLength::Length(length),
-            (None, true) if http11 => BodyLength::Chunked,
-            (_, true) => return Err(Error::TransferEncodingConflict),
-        };
-        let websocket_upgrade =
-            http11 && method == Method::Get && seen.upgrade && seen.upgrade_websocket;
         Ok(Self {
             method,
             target,
             path,
             query,
             version,
-            body,
-            keep_alive: http11 && !seen.close,
-            expect_continue: http11 && seen.expect_continue,
-            websocket_upgrade,
+            body: known.body,
+            keep_alive: http11 && !known.close,
+            expect_continue: http11 && known.expect_continue,
+            websocket_upgrade: http11 && method == Method::Get && known.websocket,
             fields,
         })
     }
@@ -214,120 +185,6 @@ impl<'b> Head<'b> {
             Some((&line[..colon], line[colon + 1..].trim_ascii()))
         })
     }
-}
-
-/// Whether `token` is a member of the comma-separated list `value`, in any case (RFC 9110 5.6.1).
-pub fn list_has(value: &[u8], token: &str) -> bool {
-    value
-        .split(|&byte| byte == b',')
-        .any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// Finds out cheaply whether a head that comes in pieces is whole, so that a peer that sends it
-/// byte by byte costs one look at each byte and two parses, not a parse for each byte.
-///
-/// Belongs to the bytes of one head: reset it (`Default`) when the head has been taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HeadScan {
-    /// Bytes known to hold no end of a head that the parser accepts. `0 <= scanned <= buf.len()`.
-    scanned: usize,
-}
-
-impl HeadScan {
-    /// `Head::parse`, with a memory. `buf` holds the head from its first byte; between calls it
-    /// may only grow.
-    pub fn parse<'b>(
-        &mut self,
-        buf: &'b [u8],
-        limits: &HeadLimits,
-    ) -> Result<Option<(Head<'b>, usize)>, Error> {
-        // The first piece is parsed whatever it is: mostly it is the whole head, and what is no
-        // HTTP at all is refused at once instead of after the time-out.
-        let first = self.scanned == 0;
-        let ended = self.ends(buf);
-        if !first && !ended && buf.len() < limits.head_bytes_max {
-            return Ok(None);
-        }
-        Head::parse(buf, limits)
-    }
-
-    /// Looks at the bytes not yet looked at. True if a line among them is empty: then, and only
-    /// then, the parser may find the end of the head. Lines end with CR LF or LF alone, in any
-    /// mixture, because the parser takes them so; a scan for CR LF CR LF would hang `\n\r\n`.
-    fn ends(&mut self, buf: &[u8]) -> bool {
-        let from = self.scanned.min(buf.len());
-        self.scanned = buf.len();
-        (from..buf.len()).any(|at| {
-            buf[at] == b'\n' && (buf[..at].ends_with(b"\n") || buf[..at].ends_with(b"\n\r"))
-        })
-    }
-}
-
-/// What the fields say that this server must know of every request.
-#[derive(Default)]
-struct Seen {
-    host: bool,
-    content_length: Option<u64>,
-    transfer_encoding: bool,
-    close: bool,
-    upgrade: bool,
-    upgrade_websocket: bool,
-    expect_continue: bool,
-}
-
-impl Seen {
-    fn collect(headers: &[httparse::Header<'_>]) -> Result<Self, Error> {
-        let mut seen = Self::default();
-        for header in headers {
-            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-            // The length first: most fields of a request are none of these.
-            match header.name.len() {
-                4 if is("Host") => {
-                    if seen.host {
-                        return Err(Error::Host);
-                    }
-                    seen.host = true;
-                }
-                6 if is("Expect") => {
-                    if !header.value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(Error::Expect);
-                    }
-                    seen.expect_continue = true;
-                }
-                7 if is("Upgrade") => seen.upgrade_websocket |= list_has(header.value, "websocket"),
-                10 if is("Connection") => {
-                    seen.close |= list_has(header.value, "close");
-                    seen.upgrade |= list_has(header.value, "upgrade");
-                }
-                14 if is("Content-Length") => {
-                    let length = parse_length(header.value).ok_or(Error::ContentLength)?;
-                    if seen.content_length.is_some_and(|other| other != length) {
-                        return Err(Error::ContentLength);
-                    }
-                    seen.content_length = Some(length);
-                }
-                17 if is("Transfer-Encoding") => {
-                    if seen.transfer_encoding || !header.value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Error::TransferEncoding);
-                    }
-                    seen.transfer_encoding = true;
-                }
-                _ => {}
-            }
-        }
-        Ok(seen)
-    }
-}
-
-/// All digits or nothing. Beyond 64 bits is the largest number there is: too large, not malformed.
-fn parse_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(value.iter().fold(0u64, |sum, digit| {
-        sum.saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
-    }))
 }
 
 /// The path and query of a target in origin, absolute or asterisk form (RFC 9112 3.2).
@@ -372,8 +229,7 @@ fn refusal(error: httparse::Error, rest: &[u8], headers_max: usize) -> Error {
         httparse::Error::TooManyHeaders => Error::HeadersTooMany { headers_max },
         httparse::Error::HeaderName | httparse::Error::HeaderValue => Error::HeaderField,
         httparse::Error::Version if names_http(rest) => Error::Version,
-        // A bad line break may be anywhere, but after the first line it is part of a field.
-        httparse::Error::NewLine if rest.contains(&b'\n') => Error::HeaderField,
+        httparse::Error::NewLine => Error::LineEnd,
         _ => Error::RequestLine,
     }
 }
@@ -385,4 +241,279 @@ fn names_http(rest: &[u8]) -> bool {
     version
         .strip_prefix(b"HTTP/")
         .is_some_and(|number| number.first().is_some_and(u8::is_ascii_digit))
+}
+
+/// No input panics, and our walk over the fields finds what httparse found.
+#[cfg(test)]
+pub fn fuzz_head(data: &[u8]) {
+    let Ok(Some((head, length))) = Head::parse(data, &HeadLimits::default()) else {
+        return;
+    };
+    assert!(length <= data.len() && data[..length].ends_with(b"\n"));
+    assert!(head.path.starts_with('/') || head.path == "*");
+    let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut slow = httparse::Request::new(&mut storage);
+    assert_eq!(
+        slow.parse(&data[..length])
+            .map(|parsed| parsed.is_complete()),
+        Ok(true)
+    );
+    let expected = slow
+        .headers
+        .iter()
+        .map(|field| (field.name.as_bytes(), field.value));
+    assert!(head.headers().eq(expected));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Status;
+    use crate::seed::Seed;
+
+    fn parse(text: &str) -> Result<Option<(Head<'_>, usize)>, Error> {
+        Head::parse(text.as_bytes(), &HeadLimits::default())
+    }
+
+    fn whole(text: &str) -> Head<'_> {
+        let (head, length) = parse(text).expect("a lawful head").expect("a whole head");
+        assert_eq!(length, text.len());
+        head
+    }
+
+    #[test]
+    fn a_signed_publish_is_taken_apart() {
+        let head = whole(
+            "POST /apps/3/events?auth_key=k&body_md5=%2F&auth_version=1.0 HTTP/1.1\r\n\
+             host: 127.0.0.1:6001\r\n\
+             Content-Type:application/json \r\n\
+             content-LENGTH: \t68 \t\r\n\
+             Authorization: k:s\r\n\
+             X-Forwarded-Proto:\r\n\
+             x-forwarded-proto: https\r\n\r\n",
+        );
+        assert_eq!(head.method, Method::Post);
+        assert_eq!(
+            head.target,
+            "/apps/3/events?auth_key=k&body_md5=%2F&auth_version=1.0"
+        );
+        assert_eq!(head.path, "/apps/3/events");
+        assert_eq!(head.query, "auth_key=k&body_md5=%2F&auth_version=1.0");
+        assert_eq!(head.version, Version::Http11);
+        assert_eq!(head.body, BodyLength::Length(68));
+        assert!(head.keep_alive && !head.expect_continue && !head.websocket_upgrade);
+        let values = |name| head.header(name).collect::<Vec<_>>();
+        assert_eq!(values("AUTHORIZATION"), [b"k:s"]);
+        assert_eq!(values("Content-Type"), [b"application/json"]);
+        assert_eq!(values("X-Forwarded-Proto"), [&b""[..], b"https"]);
+        assert!(values("Origin").is_empty());
+        assert_eq!(head.headers().count(), 6);
+    }
+
+    #[test]
+    fn a_websocket_upgrade_is_a_get_of_http_1_1() {
+        let fields = "Host: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\r\n";
+        for (line, expected) in [
+            ("GET /app/k HTTP/1.1\r\n", true),
+            ("HEAD /app/k HTTP/1.1\r\n", false),
+            ("POST /app/k HTTP/1.1\r\n", false),
+            ("GET /app/k HTTP/1.0\r\n", false),
+        ] {
+            let text = format!("{line}{fields}");
+            assert_eq!(whole(&text).websocket_upgrade, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_its_path_and_query_in_every_form() {
+        let table = [
+            ("/", "/", "/", ""),
+            ("/up?", "/up?", "/up", ""),
+            ("/a//b/?x=1?y", "/a//b/?x=1?y", "/a//b/", "x=1?y"),
+            ("/a?u=http://h/p", "/a?u=http://h/p", "/a", "u=http://h/p"),
+            ("//host/up", "//host/up", "//host/up", ""),
+            ("http://host/apps/3?x=1", "/apps/3?x=1", "/apps/3", "x=1"),
+            ("HTTPS://host:443/up", "/up", "/up", ""),
+            ("http://host", "", "/", ""),
+            ("http://host?x=/", "?x=/", "/", "x=/"),
+            ("ws://[::1]:80/app/k", "/app/k", "/app/k", ""),
+            ("*", "*", "*", ""),
+            ("/caf\u{e9}", "/caf\u{e9}", "/caf\u{e9}", ""),
+        ];
+        for (written, target, path, query) in table {
+            let text = format!("GET {written} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let head = whole(&text);
+            assert_eq!(
+                (head.target, head.path, head.query),
+                (target, path, query),
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn methods_keep_their_case_and_their_name() {
+        for name in ["GET", "HEAD", "POST", "OPTIONS", "PATCH", "get", "M-SEARCH"] {
+            let text = format!("{name} / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(whole(&text).method.as_str(), name);
+        }
+        assert_eq!(whole("get / HTTP/1.0\r\n\r\n").method, Method::Other("get"));
+    }
+
+    #[test]
+    fn http_1_0_never_lives_on_and_expects_nothing() {
+        let head =
+            whole("GET / HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\n\r\n");
+        assert!(!head.keep_alive && !head.expect_continue);
+        assert!(whole("GET / HTTP/1.1\r\nHost: a\r\n\r\n").keep_alive);
+        assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").keep_alive);
+    }
+
+    #[test]
+    fn empty_lines_before_a_request_are_skipped_and_bounded() {
+        for before in ["\r\n", "\n", "\r\n\n\r\n", "\r\n\r\n\r\n\r\n"] {
+            let text = format!("{before}GET /up HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(whole(&text).path, "/up");
+        }
+        assert_eq!(parse("\r\n\r\n\r\n\r\n\n").err(), Some(Error::EmptyLines));
+        assert_eq!(
+            parse("\rGET / HTTP/1.1\r\n").err(),
+            Some(Error::RequestLine)
+        );
+        assert!(parse("\r\n\r").is_ok_and(|head| head.is_none()));
+    }
+
+    /// Heads that are refused, without their last empty line, and why.
+    const REFUSED: [(&str, Error); 25] = [
+        ("GET / HTTP/1.1\r\nX: y\r\n", Error::Host),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n", Error::Host),
+        ("GET / HTTP/1.1\r\nHost : a\r\n", Error::HeaderField),
+        ("GET / HTTP/1.1\r\nHost\t: a\r\n", Error::HeaderField),
+        ("GET / HTTP/1.1\r\n Host: a\r\n", Error::HeaderField),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n",
+            Error::HeaderField,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n",
+            Error::HeaderField,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\x0bb\r\n",
+            Error::HeaderField,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\x7fb\r\n",
+            Error::HeaderField,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n",
+            Error::HeaderField,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX\u{e9}: a\r\n",
+            Error::HeaderField,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n",
+            Error::HeaderField,
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\n: b\r\n", Error::HeaderField),
+        ("GET / HTTP/2.0\r\nHost: a\r\n", Error::Version),
+        ("GET / HTTP/1.2\r\nHost: a\r\n", Error::Version),
+        ("PRI * HTTP/2.0\r\n", Error::Version),
+        ("GET / HTTX/1.1\r\nHost: a\r\n", Error::RequestLine),
+        ("GET / HTTP/1.1 \r\nHost: a\r\n", Error::LineEnd),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\rX: y\r\n", Error::LineEnd),
+        ("GET  / HTTP/1.1\r\nHost: a\r\n", Error::RequestLine),
+        ("GET /\r\n", Error::RequestLine),
+        ("G\"T / HTTP/1.1\r\nHost: a\r\n", Error::RequestLine),
+        ("GET /a\x01 HTTP/1.1\r\nHost: a\r\n", Error::RequestLine),
+        ("GET up HTTP/1.1\r\nHost: a\r\n", Error::Target),
+        ("CONNECT host:443 HTTP/1.1\r\nHost: a\r\n", Error::Target),
+    ];
+
+    #[test]
+    fn malformed_heads_are_refused_and_no_prefix_of_them_is_accepted() {
+        for (text, expected) in REFUSED {
+            let text = format!("{text}\r\n");
+            assert_eq!(parse(&text).err(), Some(expected), "{text:?}");
+            for end in 0..text.len() {
+                let Some(prefix) = text.get(..end) else {
+                    continue;
+                };
+                let early = parse(prefix);
+                assert!(!matches!(early, Ok(Some(_))), "{prefix:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_no_utf_8_is_refused() {
+        let head = b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n";
+        let refused = Head::parse(head, &HeadLimits::default()).err();
+        assert_eq!(refused, Some(Error::RequestLine));
+        let value = b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n";
+        let (head, _) = Head::parse(value, &HeadLimits::default())
+            .expect("a lawful head")
+            .expect("a whole head");
+        assert_eq!(head.header("x").next(), Some(&b"\xff"[..]));
+    }
+
+    #[test]
+    fn a_head_of_exactly_the_limit_is_read() {
+        let fixed = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
+        let long = |length: usize| {
+            let filler = "x".repeat(length - fixed);
+            format!("GET / HTTP/1.1\r\nHost: a\r\nX: {filler}\r\n\r\n")
+        };
+        let exact = long(HEAD_BYTES_MAX);
+        assert_eq!(whole(&exact).headers().count(), 2);
+        let with_body = format!("{exact}{}", "y".repeat(HEAD_BYTES_MAX));
+        assert!(matches!(parse(&with_body), Ok(Some((_, HEAD_BYTES_MAX)))));
+        assert!(matches!(parse(&exact[..HEAD_BYTES_MAX - 1]), Ok(None)));
+
+        let too_large = Some(Error::HeadTooLarge {
+            bytes_max: HEAD_BYTES_MAX,
+        });
+        let over = long(HEAD_BYTES_MAX + 1);
+        assert_eq!(parse(&over).err(), too_large);
+        assert_eq!(parse(&over[..HEAD_BYTES_MAX]).err(), too_large);
+        assert_eq!(
+            Error::HeadTooLarge { bytes_max: 1 }.status(),
+            Status::HeadTooLarge
+        );
+    }
+
+    #[test]
+    fn the_65th_header_field_is_one_too_many() {
+        let with = |count: usize| {
+            let fields = "X: y\r\n".repeat(count - 1);
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+        };
+        let most = with(HEADERS_MAX);
+        assert_eq!(whole(&most).headers().count(), HEADERS_MAX);
+        let too_many = Some(Error::HeadersTooMany {
+            headers_max: HEADERS_MAX,
+        });
+        assert_eq!(parse(&with(HEADERS_MAX + 1)).err(), too_many);
+        let few = HeadLimits {
+            headers_max: 2,
+            ..HeadLimits::default()
+        };
+        let refused = Head::parse(with(3).as_bytes(), &few).err();
+        assert_eq!(refused, Some(Error::HeadersTooMany { headers_max: 2 }));
+    }
+
+    #[test]
+    fn mutated_heads_never_panic_and_keep_their_fields() {
+        let base = b"POST http://h/apps/3/events?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 7\n\
+            Connection:  close \r\nX-Empty:\r\nExpect: 100-continue\r\n\r\n{\"a\":1}";
+        let mut seed = Seed::new(2);
+        for _ in 0..20_000 {
+            let mut head = base.to_vec();
+            seed.mutate(&mut head, b"\r\n :;,/?*0aX\t\0\x7f\xc3\xa9");
+            fuzz_head(&head);
+        }
+    }
 }

@@ -202,3 +202,118 @@ fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUSES: [Status; 18] = [
+        Status::Ok,
+        Status::NoContent,
+        Status::BadRequest,
+        Status::Unauthorized,
+        Status::Forbidden,
+        Status::NotFound,
+        Status::MethodNotAllowed,
+        Status::RequestTimeout,
+        Status::Conflict,
+        Status::PayloadTooLarge,
+        Status::ExpectationFailed,
+        Status::UpgradeRequired,
+        Status::TooManyRequests,
+        Status::HeadTooLarge,
+        Status::InternalError,
+        Status::NotImplemented,
+        Status::Unavailable,
+        Status::VersionNotSupported,
+    ];
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("our responses are text")
+    }
+
+    #[test]
+    fn every_status_line_begins_with_its_code_and_is_read_by_a_client() {
+        for status in STATUSES {
+            let text = written(|out| Writer::begin(out, status).finish(Content::Text("x"), false));
+            let mut storage = [httparse::EMPTY_HEADER; 4];
+            let mut response = httparse::Response::new(&mut storage);
+            let parsed = response.parse(text.as_bytes());
+            assert!(parsed.is_ok_and(|parsed| parsed.is_complete()), "{text:?}");
+            assert_eq!(response.code, Some(status.code()));
+            assert!(response.reason.is_some_and(|reason| !reason.is_empty()));
+        }
+    }
+
+    #[test]
+    fn the_constant_answer_is_what_the_writer_writes() {
+        let text = written(|out| {
+            Writer::begin(out, Status::Ok).finish(Content::Json(OK_TRUE.as_bytes()), false);
+        });
+        assert_eq!(text.as_bytes(), OK_TRUE_RESPONSE);
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_bytes_also_for_head() {
+        let caf = Content::Text("caf\u{e9}");
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                    Content-Length: 5\r\n\r\n";
+        let answer =
+            |head_only| written(|out| Writer::begin(out, Status::Ok).finish(caf, head_only));
+        assert_eq!(answer(true), head);
+        assert_eq!(answer(false), format!("{head}caf\u{e9}"));
+    }
+
+    #[test]
+    fn fields_stand_in_their_order_and_204_has_no_length() {
+        let text = written(|out| {
+            Writer::begin(out, Status::NoContent)
+                .close()
+                .field("Allow", "POST")
+                .number("X", u64::MAX)
+                .number("Y", 0)
+                .finish(Content::None, false);
+        });
+        assert_eq!(
+            text,
+            "HTTP/1.1 204 No Content\r\nConnection: close\r\nAllow: POST\r\n\
+             X: 18446744073709551615\r\nY: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_error_object_is_json_whatever_the_text() {
+        let texts = [
+            "plain",
+            "\"quoted\" \\ back",
+            "\0\x01\x1f\x7f \r\n\t",
+            "\u{2603}\u{1f600}",
+            "",
+        ];
+        for text in texts {
+            let object = written(|out| {
+                write_error_object(out, text, "invalid_input", Status::BadRequest);
+            });
+            let read: serde_json::Value = serde_json::from_str(&object).expect("JSON");
+            let expected =
+                serde_json::json!({"error": text, "code": "invalid_input", "status": 400});
+            assert_eq!(read, expected);
+        }
+    }
+
+    #[test]
+    fn the_error_object_has_its_members_in_the_order_of_the_specification() {
+        let object = written(|out| {
+            write_error_object(
+                out,
+                "Invalid signature: ...",
+                "auth_failed",
+                Status::Unauthorized,
+            );
+        });
+        let expected = r#"{"error":"Invalid signature: ...","code":"auth_failed","status":401}"#;
+        assert_eq!(object, expected);
+    }
+}
