@@ -56,3 +56,31 @@ pub fn ready(draining: bool) -> Response {
 fn text(status: Status, text: &'static str) -> Response {
     Response::new(status, Body::Text(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_probe_has_its_status_and_its_word() {
+        let table = [
+            (root(), 200, "OK"),
+            (up(false), 200, "OK"),
+            (up(true), 503, "DRAINING"),
+            (ready(false), 200, "OK"),
+            (ready(true), 503, "DRAINING"),
+            (live(false), 200, "OK"),
+            (live(true), 503, "ERROR"),
+            (up_app(false, AppState::Enabled), 200, "OK"),
+            (up_app(true, AppState::Enabled), 503, "DRAINING"),
+            (up_app(true, AppState::Unknown), 404, "UNKNOWN APP"),
+            (up_app(true, AppState::Disabled), 503, "DISABLED"),
+        ];
+        for (response, status, word) in table {
+            assert_eq!(
+                (response.status.code(), response.body),
+                (status, Body::Text(word))
+            );
+        }
+    }
+}

@@ -120,6 +120,12 @@ impl Response {
         self
     }
 
+    /// The same answer with the `X-RateLimit-*` fields.
+    pub fn with_rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
     /// Whether the connection must be closed once this has been sent.
     pub fn closes(&self, framing: &Framing<'_>) -> bool {
         self.close || framing.close
@@ -169,5 +175,104 @@ impl From<http::Error> for Response {
     /// Each of these leaves the stream unreadable, so each ends the connection.
     fn from(error: http::Error) -> Self {
         Self::error(error.status(), error.slug(), error).closing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(response: &Response, framing: &Framing<'_>) -> String {
+        let mut out = Vec::new();
+        response.write(framing, &mut out);
+        String::from_utf8(out).expect("our responses are text")
+    }
+
+    #[test]
+    fn the_copied_answer_equals_the_written_one() {
+        let slow = Response::new(Status::Ok, Body::JsonFixed(r#"{"ok":true}"#));
+        let framing = Framing::default();
+        assert_eq!(
+            written(&Response::OK_TRUE, &framing),
+            written(&slow, &framing)
+        );
+        let close = Framing {
+            close: true,
+            ..framing
+        };
+        assert_eq!(written(&Response::OK_TRUE, &close), written(&slow, &close));
+        assert!(written(&slow, &close).contains("\r\nConnection: close\r\n"));
+    }
+
+    #[test]
+    fn an_answer_from_the_rate_step_on_carries_the_budget() {
+        let rate = Rate {
+            limit: 10,
+            remaining: 0,
+            reset_secs: 60,
+        };
+        let text = written(&Response::OK_TRUE.with_rate(rate), &Framing::default());
+        assert_eq!(
+            text,
+            "HTTP/1.1 200 OK\r\nX-RateLimit-Limit: 10\r\nX-RateLimit-Remaining: 0\r\n\
+             X-RateLimit-Reset: 60\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n\
+             {\"ok\":true}"
+        );
+    }
+
+    #[test]
+    fn a_server_that_cannot_says_when_to_come_again() {
+        let response = Response::unavailable("The server is overloaded.", 1);
+        assert!(!response.closes(&Framing::default()));
+        let body =
+            r#"{"error":"The server is overloaded.","code":"service_unavailable","status":503}"#;
+        assert_eq!(
+            written(&response.closing(), &Framing::default()),
+            format!(
+                "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_answered_and_closed() {
+        let response = Response::from(http::Error::HeadersTooMany { headers_max: 64 });
+        assert!(response.close);
+        let text = written(&response, &Framing::unread());
+        assert!(text.starts_with("HTTP/1.1 431 "));
+        assert_eq!(text.matches("Connection: close").count(), 1);
+        assert!(text.ends_with(
+            r#"{"error":"Too many header fields. Maximum is 64.","code":"head_too_large","status":431}"#
+        ));
+    }
+
+    #[test]
+    fn head_is_answered_without_the_body_but_with_its_length() {
+        let head_only = Framing {
+            head_only: true,
+            ..Framing::default()
+        };
+        let whole = written(&health::root(), &Framing::default());
+        let head = written(&health::root(), &head_only);
+        assert!(head.contains("Content-Length: 2\r\n"));
+        assert_eq!(format!("{head}OK"), whole);
+    }
+
+    #[test]
+    fn a_listed_origin_is_named_and_caches_are_told() {
+        let named = Framing {
+            allow_origin: Some("https://a.example"),
+            ..Framing::default()
+        };
+        let text = written(&Response::OK_TRUE, &named);
+        assert!(text.contains("\r\nAccess-Control-Allow-Origin: https://a.example\r\n"));
+        assert!(text.contains("\r\nVary: Origin\r\n"));
+        let any = Framing {
+            allow_origin: Some(cors::ANY),
+            ..Framing::default()
+        };
+        assert!(!written(&Response::OK_TRUE, &any).contains("Vary"));
     }
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use crate::http::{Method, Status};
 
-use super::Response;
+use super::{Response, cors};
 
 /// What a request is for. Ids are percent-decoded; what does not decode stays as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,22 @@ impl Methods {
             Self::Post => *method == Method::Post,
         }
     }
+
+    fn not_allowed(self) -> Response {
+        let (text, fields): (_, &'static [_]) = match self {
+            Self::Get => (
+                "Method not allowed: this path takes GET.",
+                &[("Allow", "GET, HEAD")],
+            ),
+            Self::Post => (
+                "Method not allowed: this path takes POST.",
+                &[("Allow", "POST")],
+            ),
+        };
+        let mut response = Response::error(Status::MethodNotAllowed, "method_not_allowed", text);
+        response.fields = fields;
+        response
+    }
 }
 
 /// Most segments of a path that any endpoint has.
@@ -70,11 +86,16 @@ impl<'p> Route<'p> {
     /// The route of `path`, which has lost the configured prefix (see `strip_prefix`).
     /// `upgrade` is `Head::websocket_upgrade`. One trailing slash is tolerated.
     pub fn find(method: &Method<'_>, path: &'p str, upgrade: bool) -> Result<Self, Refusal> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if path == "/app" || path.starts_with("/app/") {
+            return if upgrade {
+                Ok(Self::websocket(path))
+            } else {
+                Err(Refusal::NotUpgraded)
+            };
+        }
         let mut storage = [""; SEGMENTS_MAX];
         let segments = split(path, &mut storage).ok_or(Refusal::NotFound)?;
-        if segments.first() == Some(&"app") {
-            return Self::websocket(segments, upgrade);
-        }
         let (methods, route) = endpoint(segments).ok_or(Refusal::NotFound)?;
         if methods.allow(method) {
             Ok(route)
@@ -83,15 +104,12 @@ impl<'p> Route<'p> {
         }
     }
 
-    fn websocket(segments: &[&'p str], upgrade: bool) -> Result<Self, Refusal> {
-        if !upgrade {
-            return Err(Refusal::NotUpgraded);
-        }
-        match *segments {
-            [_, key] if !key.is_empty() => Ok(Self::WebSocket {
+    fn websocket(path: &'p str) -> Self {
+        match path.strip_prefix("/app/") {
+            Some(key) if !key.is_empty() && !key.contains('/') => Self::WebSocket {
                 key: percent_decode(key),
-            }),
-            _ => Ok(Self::WebSocketPath),
+            },
+            _ => Self::WebSocketPath,
         }
     }
 }
@@ -99,13 +117,27 @@ impl<'p> Route<'p> {
 /// The table of HTTP spec 1.1 and 10.
 fn endpoint<'p>(segments: &[&'p str]) -> Option<(Methods, Route<'p>)> {
     use Methods::{Get, Post};
-    let id = |segment: &'p str| percent_decode(segment);
     Some(match *segments {
-        ["apps", app, "events"] => (Post, Route::Events { app_id: id(app) }),
-        ["apps", app, "batch_events"] => (Post, Route::BatchEvents { app_id: id(app) }),
+        ["apps", app, "events"] => (
+            Post,
+            Route::Events {
+                app_id: percent_decode(app),
+            },
+        ),
+        ["apps", app, "batch_events"] => (
+            Post,
+            Route::BatchEvents {
+                app_id: percent_decode(app),
+            },
+        ),
         [] => (Get, Route::Root),
         ["up"] => (Get, Route::Up),
-        ["up", app] => (Get, Route::UpApp { app_id: id(app) }),
+        ["up", app] => (
+            Get,
+            Route::UpApp {
+                app_id: percent_decode(app),
+            },
+        ),
         ["live"] => (Get, Route::Live),
         ["ready"] => (Get, Route::Ready),
         // Not served yet, and so unknown: queries (HTTP spec 6, 7, 8) and users (9).
@@ -126,44 +158,31 @@ pub fn strip_prefix<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
-impl From<Refusal> for Response {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NotFound => Self::error(Status::NotFound, "not_found", "Unknown path."),
-            Refusal::NotUpgraded => Self::error(
-                Status::NotFound,
-                "not_found",
-                "Unknown path: /app/{key} answers WebSocket upgrades only.",
-            ),
-            Refusal::MethodNotAllowed(methods) => {
-                let (text, fields): (_, &'static [_]) = match methods {
-                    Methods::Get => (
-                        "Method not allowed: this path takes GET.",
-                        &[("Allow", "GET, HEAD")],
-                    ),
-                    Methods::Post => (
-                        "Method not allowed: this path takes POST.",
-                        &[("Allow", "POST")],
-                    ),
-                };
-                let mut response =
-                    Self::error(Status::MethodNotAllowed, "method_not_allowed", text);
-                response.fields = fields;
-                response
+impl Refusal {
+    /// The answer. `OPTIONS` on a known path is a preflight where origins are configured.
+    pub fn answer(self, method: &Method<'_>, cors_origins: &[String]) -> Response {
+        let not_found = |text| Response::error(Status::NotFound, "not_found", text);
+        match self {
+            Self::NotFound => not_found("Unknown path."),
+            Self::NotUpgraded => {
+                not_found("Unknown path: /app/{key} answers WebSocket upgrades only.")
             }
+            Self::MethodNotAllowed(methods) => (*method == Method::Options)
+                .then(|| cors::preflight(methods, cors_origins))
+                .flatten()
+                .unwrap_or_else(|| methods.not_allowed()),
         }
     }
 }
 
-/// The segments of `path`, one trailing slash apart. None if it has more than any endpoint.
+/// The segments of `path`, which has no trailing slash. None if there are more than any endpoint
+/// has, or the path does not begin with a slash.
 fn split<'s, 'p>(path: &'p str, storage: &'s mut [&'p str; SEGMENTS_MAX]) -> Option<&'s [&'p str]> {
-    if path.is_empty() || path == "/" {
+    if path.is_empty() {
         return Some(&[]);
     }
-    let path = path.strip_prefix('/')?;
-    let path = path.strip_suffix('/').unwrap_or(path);
     let mut count = 0;
-    for segment in path.split('/') {
+    for segment in path.strip_prefix('/')?.split('/') {
         *storage.get_mut(count)? = segment;
         count += 1;
     }
@@ -193,4 +212,239 @@ fn percent_decode(segment: &str) -> Cow<'_, str> {
         }
     }
     String::from_utf8(decoded).map_or(Cow::Borrowed(segment), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+
+    fn find(path: &str) -> Result<Route<'_>, Refusal> {
+        Route::find(&Method::Get, path, false)
+    }
+
+    fn post(path: &str) -> Result<Route<'_>, Refusal> {
+        Route::find(&Method::Post, path, false)
+    }
+
+    fn upgrade(path: &str) -> Result<Route<'_>, Refusal> {
+        Route::find(&Method::Get, path, true)
+    }
+
+    #[test]
+    fn every_endpoint_has_its_path_with_and_without_a_trailing_slash() {
+        let app = || Cow::Borrowed("3");
+        let table = [
+            (
+                Method::Post,
+                "/apps/3/events",
+                Route::Events { app_id: app() },
+            ),
+            (
+                Method::Post,
+                "/apps/3/batch_events",
+                Route::BatchEvents { app_id: app() },
+            ),
+            (Method::Get, "", Route::Root),
+            (Method::Get, "/up", Route::Up),
+            (Method::Get, "/up/3", Route::UpApp { app_id: app() }),
+            (Method::Get, "/live", Route::Live),
+            (Method::Get, "/ready", Route::Ready),
+        ];
+        for (method, path, route) in table {
+            assert_eq!(
+                Route::find(&method, path, false).as_ref(),
+                Ok(&route),
+                "{path}"
+            );
+            let slash = format!("{path}/");
+            assert_eq!(
+                Route::find(&method, &slash, false).as_ref(),
+                Ok(&route),
+                "{slash}"
+            );
+            let two = format!("{path}//");
+            assert_ne!(
+                Route::find(&method, &two, false).as_ref(),
+                Ok(&route),
+                "{two}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_paths_are_not_found_whatever_the_method() {
+        let paths = [
+            "/nope",
+            "*",
+            "up",
+            "//",
+            "///",
+            "/UP",
+            "/apps",
+            "/apps/3",
+            "/apps/3/event",
+            "/apps/3/events/x",
+            "/apps/3/events//",
+            "/apps/a/b/events",
+            "/apps/3/%65vents",
+            "/apps/3/../3/events",
+            "/up/3/4",
+            "/application/k",
+            "/appx",
+            "/metrics",
+            "/usage",
+            "/a/b/c/d/e/f/g/h",
+        ];
+        for path in paths {
+            for method in [
+                Method::Get,
+                Method::Post,
+                Method::Options,
+                Method::Other("PUT"),
+            ] {
+                let found = Route::find(&method, path, false);
+                assert_eq!(found, Err(Refusal::NotFound), "{path}");
+            }
+            assert_eq!(upgrade(path), Err(Refusal::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_are_not_served_yet_are_unknown() {
+        for path in [
+            "/apps/3/channels",
+            "/apps/3/channels/c",
+            "/apps/3/channels/c/users",
+        ] {
+            assert_eq!(find(path), Err(Refusal::NotFound), "{path}");
+        }
+        for path in [
+            "/apps/3/users/u/terminate_connections",
+            "/users/u/terminate_connections",
+        ] {
+            assert_eq!(post(path), Err(Refusal::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_known_path_names_its_methods() {
+        let get = Err(Refusal::MethodNotAllowed(Methods::Get));
+        for path in ["/", "/up", "/up/3", "/live", "/ready"] {
+            assert_eq!(post(path), get, "{path}");
+            assert_eq!(Route::find(&Method::Other("get"), path, false), get);
+            assert!(Route::find(&Method::Head, path, false).is_ok(), "{path}");
+        }
+        let only_post = Err(Refusal::MethodNotAllowed(Methods::Post));
+        for path in ["/apps/3/events", "/apps/3/batch_events"] {
+            assert_eq!(find(path), only_post, "{path}");
+            assert_eq!(upgrade(path), only_post, "{path}");
+            assert_eq!(Route::find(&Method::Head, path, false), only_post);
+            assert_eq!(Route::find(&Method::Options, path, false), only_post);
+        }
+    }
+
+    #[test]
+    fn an_upgrade_names_one_key_or_gets_4005() {
+        let key = |key: &'static str| {
+            Ok(Route::WebSocket {
+                key: Cow::Borrowed(key),
+            })
+        };
+        for (path, expected) in [
+            ("/app/278d", key("278d")),
+            ("/app/278d/", key("278d")),
+            ("/app/a%20b%2Fc", key("a b/c")),
+            ("/app/%zz%4", key("%zz%4")),
+            ("/app/%ff", key("%ff")),
+            ("/app/caf%C3%A9", key("caf\u{e9}")),
+            ("/app", Ok(Route::WebSocketPath)),
+            ("/app/", Ok(Route::WebSocketPath)),
+            ("/app//", Ok(Route::WebSocketPath)),
+            ("/app/a/b", Ok(Route::WebSocketPath)),
+            ("/app/a//", Ok(Route::WebSocketPath)),
+            ("/app//a", Ok(Route::WebSocketPath)),
+            ("/app/a/b/c/d/e/f", Ok(Route::WebSocketPath)),
+        ] {
+            assert_eq!(upgrade(path), expected, "{path}");
+            assert_eq!(find(path), Err(Refusal::NotUpgraded), "{path}");
+            assert_eq!(post(path), Err(Refusal::NotUpgraded), "{path}");
+        }
+    }
+
+    #[test]
+    fn ids_are_decoded_after_the_path_has_been_split() {
+        let app_id = Cow::Borrowed("a/b");
+        assert_eq!(post("/apps/a%2fb/events"), Ok(Route::Events { app_id }));
+        let app_id = Cow::Borrowed("");
+        assert_eq!(post("/apps//events"), Ok(Route::Events { app_id }));
+    }
+
+    #[test]
+    fn a_prefix_is_taken_off_at_a_slash_only() {
+        let table = [
+            ("/up", "", Some("/up")),
+            ("/up", "/", Some("/up")),
+            ("/ws/up", "/ws", Some("/up")),
+            ("/ws/up", "/ws/", Some("/up")),
+            ("/ws", "/ws", Some("")),
+            ("/ws/", "/ws", Some("/")),
+            ("/a/b/app/k", "/a/b", Some("/app/k")),
+            ("/wsx/up", "/ws", None),
+            ("/up", "/ws", None),
+            ("*", "", None),
+        ];
+        for (path, prefix, expected) in table {
+            assert_eq!(strip_prefix(path, prefix), expected, "{path} {prefix}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_answered_with_its_status_and_allow() {
+        let none: &[String] = &[];
+        let some = &["https://a.example".to_owned()];
+        let get = Refusal::MethodNotAllowed(Methods::Get);
+        let post = Refusal::MethodNotAllowed(Methods::Post);
+        for (refusal, method, origins, status, fields) in [
+            (Refusal::NotFound, Method::Get, none, 404, &[][..]),
+            (Refusal::NotFound, Method::Options, some, 404, &[]),
+            (Refusal::NotUpgraded, Method::Get, none, 404, &[]),
+            (get, Method::Post, none, 405, &[("Allow", "GET, HEAD")]),
+            (get, Method::Options, none, 405, &[("Allow", "GET, HEAD")]),
+            (post, Method::Options, none, 405, &[("Allow", "POST")]),
+            (post, Method::Get, some, 405, &[("Allow", "POST")]),
+        ] {
+            let response = refusal.answer(&method, origins);
+            assert_eq!((response.status.code(), response.fields), (status, fields));
+        }
+        let preflight = post.answer(&Method::Options, some);
+        assert_eq!(preflight.status, Status::NoContent);
+    }
+
+    /// No path panics, and one that is refused for its method has a method that it takes.
+    fn fuzz_route(path: &str) {
+        let _ = upgrade(path);
+        if let Err(Refusal::MethodNotAllowed(methods)) = find(path) {
+            assert_eq!(methods, Methods::Post);
+            assert!(post(path).is_ok());
+        }
+    }
+
+    #[test]
+    fn mutated_paths_never_panic() {
+        let paths = [
+            "/apps/3/events",
+            "/app/%C3%A9",
+            "/up/3",
+            "/apps/%2f/batch_events/",
+        ];
+        let mut seed = Seed::new(5);
+        for _ in 0..20_000 {
+            let mut path = paths[seed.below(paths.len())].as_bytes().to_vec();
+            seed.mutate(&mut path, b"/%2fFaps\xc3\xa9");
+            if let Ok(path) = std::str::from_utf8(&path) {
+                fuzz_route(path);
+            }
+        }
+    }
 }
