@@ -566,10 +566,7 @@ fn delta<'a>(token: Token<'a>) -> Result<bool, Error<'a>> {
 }
 
 /// Extensions spec 2.1. Of a repeated key the last value counts, and is the one that is checked.
-fn tags<'a>(
-    token: Token<'a>,
-    limits: &PublishLimits,
-) -> Result<Tags<'a>, Error<'a>> {
+fn tags<'a>(token: Token<'a>, limits: &PublishLimits) -> Result<Tags<'a>, Error<'a>> {
     if token.kind() != Kind::Object {
         return Err(Error::Type {
             field: "tags",

@@ -14,3 +14,21 @@ pub fn encode_masked(opcode: OpCode, fin: bool, key: [u8; 4], payload: &[u8], ou
     out.extend_from_slice(payload);
     mask::unmask(&mut out[payload_at..], key);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_masked_example_of_the_rfc_is_encoded() {
+        let mut out = b"before".to_vec();
+        encode_masked(
+            OpCode::Text,
+            true,
+            [0x37, 0xfa, 0x21, 0x3d],
+            b"Hello",
+            &mut out,
+        );
+        assert_eq!(out, b"before\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    }
+}

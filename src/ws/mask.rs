@@ -30,3 +30,44 @@ pub fn unmask_bytewise(payload: &mut [u8], key: [u8; 4]) {
 
 /// A multiple of 4, so that every chunk begins at the start of the key.
 const CHUNK_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::random::Random;
+
+    #[test]
+    fn the_example_of_the_rfc_is_unmasked() {
+        let mut payload = *b"\x7f\x9f\x4d\x51\x58";
+        unmask(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
+        assert_eq!(&payload, b"Hello");
+    }
+
+    #[test]
+    fn the_fast_one_does_what_the_slow_one_does() {
+        let mut random = Random::new(2);
+        for payload_bytes in (0..=4 * CHUNK_BYTES).chain([1000, 4099]) {
+            // At every alignment within a chunk.
+            for skipped in 0..CHUNK_BYTES {
+                let key = (random.next() as u32).to_ne_bytes();
+                let masked = random.bytes(skipped + payload_bytes);
+                let mut fast = masked.clone();
+                let mut slow = masked.clone();
+                unmask(&mut fast[skipped..], key);
+                unmask_bytewise(&mut slow[skipped..], key);
+                assert!(fast == slow, "{payload_bytes} bytes at {skipped}");
+                assert_eq!(fast[..skipped], masked[..skipped]);
+            }
+        }
+    }
+
+    #[test]
+    fn unmasking_twice_changes_nothing() {
+        let payload: Vec<u8> = (0..=255).collect();
+        let mut twice = payload.clone();
+        unmask(&mut twice, [9, 8, 7, 6]);
+        assert_ne!(twice, payload);
+        unmask(&mut twice, [9, 8, 7, 6]);
+        assert_eq!(twice, payload);
+    }
+}

@@ -1,22 +1,20 @@
 //! From the bytes of a connection to messages, pings, pongs and a close: [`Reader`].
 //!
 //! A whole message in one frame is unmasked where it lies and handed out without a copy. Only what
-//! is incomplete is kept: a frame cut by the end of the input (`partial.rs`), a message cut into
-//! fragments (`fragments.rs`), frames that must wait (`held.rs`). Answering is for the caller.
+//! cannot be handed out is kept: a frame cut by the end of the input (`intake.rs`), a message cut
+//! into fragments (`fragments.rs`), frames that must wait (`held.rs`). Answering is the caller's.
 //!
-//! Invariant: every frame is judged once, when its header is complete and before its payload is
-//! kept, and events come out in the order of their frames. [`Reader::hold`] is the one exception:
+//! Invariant: events come out in the order of their frames. [`Reader::hold`] is the one exception:
 //! pings, pongs and a Close go before the data frames that it puts aside.
-
-use std::ops::Range;
 
 use super::{
     Error, close,
     fragments::{Fragments, Joined},
-    frame::{FrameHeader, OpCode},
+    frame::OpCode,
     held::Held,
+    intake::Intake,
     mask,
-    partial::Partial,
+    whole::{Buffer, Place, WholeFrame},
 };
 
 /// What a peer said.
@@ -48,13 +46,10 @@ pub struct Step<'a> {
 /// its owner may drop it and a connection without unfinished input costs no memory.
 #[derive(Debug, Default)]
 pub struct Reader {
-    partial: Partial,
-    /// The message that the next data frame must continue, as far as headers have been seen.
-    begun: Option<Begun>,
-    /// The same message as far as payloads have been joined: held frames lie between the two.
+    frames: Frames,
+    /// What has been joined of a message in fragments. More of them may be among the held frames.
     fragments: Fragments,
-    held: Held,
-    /// After a Close or an error. Every further byte is ignored.
+    /// After a Close or an error: every further byte is ignored.
     is_finished: bool,
 }
 
@@ -75,7 +70,7 @@ impl Reader {
 
     /// Like [`next`](Self::next), but puts complete data frames aside: only pings, pongs and a
     /// Close come out. Violations that a header shows are reported at once, those of a text when
-    /// it is taken up. Those that a Close or an error finds here are dropped with it.
+    /// it is taken up. What is held when a Close or an error comes is dropped.
     pub fn hold<'a>(
         &'a mut self,
         input: &'a mut [u8],
@@ -93,7 +88,7 @@ impl Reader {
 
     /// Nothing is remembered: the next call would do the same on a new reader.
     pub fn is_idle(&self) -> bool {
-        self.buffered_bytes() == 0 && self.begun.is_none() && !self.is_finished
+        self.buffered_bytes() == 0 && self.frames.intake.is_idle() && !self.is_finished
     }
 
     /// Bytes kept, of whatever kind.
@@ -103,7 +98,7 @@ impl Reader {
 
     /// Bytes kept that no message has been made of: held frames and the partial frame behind them.
     pub fn held_bytes(&self) -> usize {
-        self.held.len() + self.partial.len()
+        self.frames.held.len() + self.frames.intake.partial_bytes()
     }
 
     fn step<'a>(
@@ -124,20 +119,12 @@ impl Reader {
             consumed = input.len();
         }
         let event = found.map(|found| match found {
-            Found::Text(place) => {
-                Event::Text(place.bytes_mut(input, &mut self.partial, &mut self.held))
-            }
-            Found::Binary(place) => {
-                Event::Binary(place.bytes_mut(input, &mut self.partial, &mut self.held))
-            }
+            Found::Text(place) => Event::Text(self.frames.bytes_mut(input, &place)),
+            Found::Binary(place) => Event::Binary(self.frames.bytes_mut(input, &place)),
             Found::Joined(Joined::Text) => Event::Text(self.fragments.bytes_mut()),
             Found::Joined(Joined::Binary) => Event::Binary(self.fragments.bytes_mut()),
-            Found::Ping(place) => {
-                Event::Ping(place.bytes_mut(input, &mut self.partial, &mut self.held))
-            }
-            Found::Pong(place) => {
-                Event::Pong(place.bytes_mut(input, &mut self.partial, &mut self.held))
-            }
+            Found::Ping(place) => Event::Ping(self.frames.bytes_mut(input, &place)),
+            Found::Pong(place) => Event::Pong(self.frames.bytes_mut(input, &place)),
             Found::Close(code) => Event::Close(code),
         });
         Ok(Step { consumed, event })
@@ -154,138 +141,25 @@ impl Reader {
             return Ok(None);
         }
         self.fragments.release();
-        if data_frames == DataFrames::HandOut {
-            while let Some((header, range)) = self.held.take() {
-                let payload = Place {
-                    buffer: Buffer::Held,
-                    range,
-                };
-                if let Some(found) = self.open(input, header, payload)? {
-                    return Ok(Some(found));
-                }
-            }
-        }
-        while let Some(frame) = self.take_frame(input, consumed, message_bytes_max)? {
-            let Frame {
-                header,
-                header_bytes,
-                mut place,
-            } = frame;
-            if header.opcode.is_control() || data_frames == DataFrames::HandOut {
-                place.range.start += header_bytes;
-                if let Some(found) = self.open(input, header, place)? {
-                    return Ok(Some(found));
-                }
-            } else if place.buffer == Buffer::Input {
-                self.held.push(&input[place.range]);
-            } else {
-                self.held.push(self.partial.bytes());
+        while let Some(frame) = self
+            .frames
+            .take(input, consumed, message_bytes_max, data_frames)?
+        {
+            if let Some(found) = self.open(input, frame)? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
-    }
-
-    /// The next whole frame, judged but not yet opened.
-    fn take_frame(
-        &mut self,
-        input: &[u8],
-        consumed: &mut usize,
-        message_bytes_max: usize,
-    ) -> Result<Option<Frame>, Error> {
-        if self.partial.is_complete() {
-            self.partial = Partial::default();
-        }
-        if self.partial.len() > 0 {
-            return self.complete_partial(input, consumed, message_bytes_max);
-        }
-        let start = *consumed;
-        let rest = &input[start..];
-        let header = FrameHeader::parse(rest)?;
-        if let Some((header, header_bytes)) = header {
-            let payload_bytes = self.admit(&header, message_bytes_max)?;
-            if payload_bytes <= rest.len() - header_bytes {
-                let end = start + header_bytes + payload_bytes;
-                *consumed = end;
-                let place = Place {
-                    buffer: Buffer::Input,
-                    range: start..end,
-                };
-                return Ok(Some(Frame {
-                    header,
-                    header_bytes,
-                    place,
-                }));
-            }
-        }
-        self.partial.begin(rest, header);
-        *consumed = input.len();
-        Ok(None)
-    }
-
-    fn complete_partial(
-        &mut self,
-        input: &[u8],
-        consumed: &mut usize,
-        message_bytes_max: usize,
-    ) -> Result<Option<Frame>, Error> {
-        if self.partial.header().is_none() {
-            *consumed += self.partial.fill_header(&input[*consumed..])?;
-            if let Some((header, _)) = self.partial.header() {
-                self.admit(&header, message_bytes_max)?;
-            }
-        }
-        *consumed += self.partial.fill_payload(&input[*consumed..]);
-        let Some((header, header_bytes)) = self.partial.header() else {
-            return Ok(None);
-        };
-        if !self.partial.is_complete() {
-            return Ok(None);
-        }
-        let place = Place {
-            buffer: Buffer::Partial,
-            range: 0..self.partial.bytes().len(),
-        };
-        Ok(Some(Frame {
-            header,
-            header_bytes,
-            place,
-        }))
-    }
-
-    /// Judges a header where it stands, once, and gives the length of its payload.
-    fn admit(&mut self, header: &FrameHeader, message_bytes_max: usize) -> Result<usize, Error> {
-        if header.mask.is_none() {
-            return Err(Error::Unmasked);
-        }
-        let before = match (header.opcode, self.begun) {
-            (OpCode::Close | OpCode::Ping | OpCode::Pong, _) => {
-                return Ok(header.payload_bytes as usize);
-            }
-            (OpCode::Continuation, Some(begun)) => begun.message_bytes,
-            (OpCode::Continuation, None) => return Err(Error::ContinuationWithoutStart),
-            (OpCode::Text | OpCode::Binary, Some(_)) => return Err(Error::StartWithinMessage),
-            (OpCode::Text | OpCode::Binary, None) => 0,
-        };
-        // The limit may have been lowered since the message began.
-        let room = message_bytes_max.saturating_sub(before);
-        let payload_bytes = usize::try_from(header.payload_bytes)
-            .ok()
-            .filter(|&payload_bytes| payload_bytes <= room)
-            .ok_or(Error::MessageTooBig)?;
-        self.begun = (!header.fin).then_some(Begun {
-            message_bytes: before + payload_bytes,
-        });
-        Ok(payload_bytes)
     }
 
     /// Unmasks a frame and says what it is; `None` if it is a fragment and not the last.
-    fn open(
-        &mut self,
-        input: &mut [u8],
-        header: FrameHeader,
-        place: Place,
-    ) -> Result<Option<Found>, Error> {
-        let payload = place.bytes_mut(input, &mut self.partial, &mut self.held);
+    fn open(&mut self, input: &mut [u8], frame: WholeFrame) -> Result<Option<Found>, Error> {
+        let WholeFrame {
+            header,
+            payload: place,
+            ..
+        } = frame;
+        let payload = self.frames.bytes_mut(input, &place);
         if let Some(key) = header.mask {
             mask::unmask(payload, key);
         }
@@ -318,26 +192,6 @@ impl Reader {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum DataFrames {
-    HandOut,
-    Hold,
-}
-
-/// A message whose last frame is still to come.
-#[derive(Clone, Copy, Debug)]
-struct Begun {
-    message_bytes: usize,
-}
-
-/// A whole frame that has been judged.
-struct Frame {
-    header: FrameHeader,
-    header_bytes: usize,
-    /// Header included.
-    place: Place,
-}
-
 /// An [`Event`] whose bytes have not been borrowed yet: what is found must not borrow what is
 /// still being read.
 enum Found {
@@ -349,53 +203,260 @@ enum Found {
     Close(Option<u16>),
 }
 
-/// Where a frame or its payload lies.
-struct Place {
-    buffer: Buffer,
-    range: Range<usize>,
+/// Frames as they arrive, with those put aside before them.
+#[derive(Debug, Default)]
+struct Frames {
+    held: Held,
+    intake: Intake,
 }
 
+/// What becomes of data frames that arrive.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Buffer {
-    Input,
-    Partial,
-    Held,
+pub(super) enum DataFrames {
+    HandOut,
+    Hold,
 }
 
-impl Place {
-    fn bytes_mut<'a>(
-        &self,
-        input: &'a mut [u8],
-        partial: &'a mut Partial,
-        held: &'a mut Held,
-    ) -> &'a mut [u8] {
-        let buffer = match self.buffer {
+impl Frames {
+    fn take(
+        &mut self,
+        input: &[u8],
+        consumed: &mut usize,
+        message_bytes_max: usize,
+        data_frames: DataFrames,
+    ) -> Result<Option<WholeFrame>, Error> {
+        if data_frames == DataFrames::HandOut
+            && let Some(frame) = self.held.take()
+        {
+            return Ok(Some(frame));
+        }
+        while let Some(frame) = self.intake.take(input, consumed, message_bytes_max)? {
+            if data_frames == DataFrames::HandOut || frame.header.opcode.is_control() {
+                return Ok(Some(frame));
+            }
+            self.held.push(match frame.payload.buffer {
+                Buffer::Input => &input[frame.range()],
+                Buffer::Partial | Buffer::Held => &self.intake.partial_mut()[frame.range()],
+            });
+        }
+        Ok(None)
+    }
+
+    fn bytes_mut<'a>(&'a mut self, input: &'a mut [u8], place: &Place) -> &'a mut [u8] {
+        let buffer = match place.buffer {
             Buffer::Input => input,
-            Buffer::Partial => partial.bytes_mut(),
-            Buffer::Held => held.bytes_mut(),
+            Buffer::Partial => self.intake.partial_mut(),
+            Buffer::Held => self.held.bytes_mut(),
         };
-        &mut buffer[self.range.clone()]
+        &mut buffer[place.range.clone()]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::client::encode_masked;
+    use crate::ws::conversation::{Conversation, LIMIT, Said, frame, ping, read_cut, text};
+
+    #[test]
+    fn held_messages_come_out_before_the_partial_frame_behind_them() {
+        let input = [text("one"), text("two"), text("three")].concat();
+        let mut reader = Reader::default();
+        let cut = input.len() - 2;
+        let mut begin = input[..cut].to_vec();
+        let step = reader.hold(&mut begin, LIMIT).unwrap();
+        assert_eq!((step.consumed, step.event), (cut, None));
+        assert_eq!(reader.held_bytes(), cut);
+        assert_eq!(
+            reader.next_held(),
+            Ok(Some(Event::Text(&mut b"one".to_owned())))
+        );
+        assert_eq!(
+            reader.next_held(),
+            Ok(Some(Event::Text(&mut b"two".to_owned())))
+        );
+        assert_eq!(reader.next_held(), Ok(None));
+        assert_eq!(reader.held_bytes(), 9);
+        assert!(!reader.is_idle());
+        let mut rest = input[cut..].to_vec();
+        let step = reader.next(&mut rest, LIMIT).unwrap();
+        assert_eq!(step.event, Some(Event::Text(&mut b"three".to_owned())));
+    }
+
+    #[test]
+    fn a_resume_may_stop_in_the_middle_and_hold_again() {
+        let mut conversation = Conversation::default();
+        conversation.hold(&[text("one"), ping("p"), text("two")].concat());
+        conversation.step(&mut [], DataFrames::HandOut);
+        conversation.hold(&[text("three"), frame(OpCode::Text, false, b"fo")].concat());
+        conversation.step(&mut [], DataFrames::HandOut);
+        conversation.hold(&frame(OpCode::Continuation, true, b"ur"));
+        conversation.next(&text("five"));
+        let texts = ["one", "two", "three", "four", "five"];
+        let texts = texts.map(|text| Said::Text(text.as_bytes().to_vec()));
+        assert_eq!(conversation.said[0], Said::Ping(b"p".to_vec()));
+        assert_eq!(conversation.said[1..], texts);
+        assert!(conversation.reader.is_idle());
+    }
+
+    #[test]
+    fn held_fragments_count_once_for_the_limit() {
+        let half = "x".repeat(LIMIT / 2);
+        let input = [
+            frame(OpCode::Text, false, half.as_bytes()),
+            frame(OpCode::Continuation, true, half.as_bytes()),
+        ];
+        let mut conversation = Conversation::default();
+        conversation.hold(&input.concat());
+        conversation.next(&input.concat());
+        assert_eq!(
+            conversation.said,
+            vec![Said::Text([&half[..]; 2].concat().into_bytes()); 2]
+        );
+        conversation.hold(&input[0]);
+        conversation.hold(&frame(
+            OpCode::Continuation,
+            true,
+            format!("{half}x").as_bytes(),
+        ));
+        assert_eq!(conversation.said[2..], [Said::Failed(Error::MessageTooBig)]);
+    }
+
+    #[test]
+    fn a_violation_shows_while_frames_are_held() {
+        let mut conversation = Conversation::default();
+        conversation.hold(&[text("one"), frame(OpCode::Continuation, true, b"")].concat());
+        assert_eq!(
+            conversation.said,
+            [Said::Failed(Error::ContinuationWithoutStart)]
+        );
+        assert_eq!(conversation.reader.next_held(), Ok(None));
+    }
+
+    #[test]
+    fn a_bad_text_shows_when_it_is_taken_up() {
+        let mut conversation = Conversation::default();
+        let bad = frame(OpCode::Text, true, b"\xc3\x28");
+        conversation.hold(&[text("one"), bad, text("two")].concat());
+        assert_eq!(conversation.said, []);
+        conversation.next(&[]);
+        let said = [
+            Said::Text(b"one".to_vec()),
+            Said::Failed(Error::TextNotUtf8),
+        ];
+        assert_eq!(conversation.said, said);
+    }
+
+    #[test]
+    fn nothing_comes_out_after_a_close() {
+        let closes = [
+            (
+                frame(OpCode::Close, true, b"\x03\xe8bye"),
+                Said::Close(Some(1000)),
+            ),
+            (frame(OpCode::Close, true, b""), Said::Close(None)),
+            (
+                frame(OpCode::Close, true, b"\x03"),
+                Said::Failed(Error::CloseBodyOfOneByte),
+            ),
+            (
+                frame(OpCode::Close, true, &1005u16.to_be_bytes()),
+                Said::Failed(Error::CloseCodeNotAllowed),
+            ),
+            (
+                frame(OpCode::Close, true, b"\x03\xe8\xff"),
+                Said::Failed(Error::CloseReasonNotUtf8),
+            ),
+        ];
+        for (close, said) in closes {
+            let input = [&close[..], &ping("late"), &text("late"), b"\xff\xff\xff"].concat();
+            for piece_bytes in 1..=input.len() {
+                assert_eq!(read_cut(&input, piece_bytes), std::slice::from_ref(&said));
+            }
+            let mut conversation = Conversation::default();
+            conversation.hold(&text("held"));
+            conversation.hold(&input);
+            conversation.next(&input);
+            assert_eq!(conversation.said, [said]);
+            assert_eq!(conversation.reader.buffered_bytes(), 0);
+            // Or its owner would drop it, and a new one would read on.
+            assert!(!conversation.reader.is_idle());
+        }
+    }
+
+    #[test]
+    fn a_bad_text_ends_the_conversation_wherever_it_is_cut() {
+        let input = [
+            text("one"),
+            frame(OpCode::Text, false, b"\xc3"),
+            ping("p"),
+            frame(OpCode::Continuation, false, b"\x28"),
+            ping("late"),
+        ];
+        let said = [
+            Said::Text(b"one".to_vec()),
+            Said::Ping(b"p".to_vec()),
+            Said::Failed(Error::TextNotUtf8),
+        ];
+        let input = input.concat();
+        for piece_bytes in 1..=input.len() {
+            assert_eq!(read_cut(&input, piece_bytes), said);
+        }
+    }
+
+    #[test]
+    fn a_message_too_big_is_not_kept() {
+        let input = frame(OpCode::Text, true, &[b'x'; LIMIT + 1]);
+        let mut conversation = Conversation::default();
+        conversation.next(&input[..8]);
+        assert_eq!(conversation.said, [Said::Failed(Error::MessageTooBig)]);
+        conversation.next(&input[8..]);
+        assert_eq!(conversation.reader.buffered_bytes(), 0);
+    }
 
     #[test]
     fn a_whole_message_is_handed_out_where_it_lies() {
-        let mut input = Vec::new();
-        encode_masked(OpCode::Text, true, [1, 2, 3, 4], b"hello", &mut input);
-        let at = input.as_ptr().wrapping_add(6);
-        let mut reader = Reader::default();
-        let step = reader.next(&mut input, 100).unwrap();
-        assert_eq!(step.consumed, 11);
-        let Some(Event::Text(text)) = step.event else {
-            panic!("no text");
-        };
-        assert_eq!(text, b"hello");
-        assert_eq!(text.as_ptr(), at);
-        assert!(reader.is_idle());
+        for frame in [
+            text("hello"),
+            ping("hello"),
+            frame(OpCode::Binary, true, b"hello"),
+        ] {
+            let mut input = frame;
+            let range = input[6..].as_ptr_range();
+            let mut reader = Reader::default();
+            let step = reader.next(&mut input, LIMIT).unwrap();
+            assert_eq!(step.consumed, 11);
+            let payload: &[u8] = match step.event.unwrap() {
+                Event::Text(payload) | Event::Binary(payload) => payload,
+                Event::Ping(payload) | Event::Pong(payload) => payload,
+                Event::Close(_) => panic!("no Close was sent"),
+            };
+            assert_eq!((payload, payload.as_ptr_range()), (&b"hello"[..], range));
+            assert!(reader.is_idle());
+        }
+    }
+
+    #[test]
+    fn a_reader_is_idle_exactly_between_messages() {
+        let mut conversation = Conversation::default();
+        assert!(conversation.reader.is_idle());
+        let steps: &[(&[u8], bool, usize)] = &[
+            (&text("one"), true, 0),
+            (&text("two")[..8], false, 8),
+            (&text("two")[8..], true, 0),
+            // An empty fragment keeps nothing, but its message has begun.
+            (&frame(OpCode::Text, false, b""), false, 0),
+            (&frame(OpCode::Continuation, false, b"abc"), false, 3),
+            (&ping("")[..1], false, 4),
+            (&ping("")[1..], false, 3),
+            (&frame(OpCode::Continuation, true, b"d"), true, 0),
+        ];
+        for &(input, is_idle, buffered_bytes) in steps {
+            conversation.next(input);
+            let reader = &conversation.reader;
+            assert_eq!(
+                (reader.is_idle(), reader.buffered_bytes()),
+                (is_idle, buffered_bytes)
+            );
+        }
     }
 }

@@ -16,7 +16,16 @@ pub mod message;
 
 mod fragments;
 mod held;
+mod intake;
 mod partial;
+mod whole;
+
+#[cfg(test)]
+mod conversation;
+#[cfg(test)]
+mod cuts;
+#[cfg(test)]
+mod random;
 
 /// How a peer broke the protocol. Each is fatal to its connection: send a Close frame with
 /// [`Error::close_code`] and [`Error::reason`], and read no further (WebSocket spec 3.1).

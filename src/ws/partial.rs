@@ -1,10 +1,11 @@
 //! The bytes of one frame that is still arriving.
 //!
-//! It knows lengths only; what a header may say is asked of it by `message.rs` once it is known.
+//! It knows lengths only; whether the frame may come at all is asked by `intake.rs` as soon as its
+//! header is known.
 //!
 //! Invariant: `bytes` never holds more than one frame, and grows with what has arrived. A header
-//! is parsed at most [`HEADER_BYTES_MAX`] times and a payload never looked at, so that a peer that
-//! sends one byte at a time costs as much as its bytes.
+//! is parsed at most [`HEADER_BYTES_MAX`] times and a payload is never looked at, so that a peer
+//! that sends one byte at a time costs no more than in proportion to its bytes.
 
 use super::{
     Error,
@@ -21,10 +22,9 @@ pub(super) struct Partial {
 impl Partial {
     /// Bytes of a frame that is not complete; none once it is, for it has been handed out then.
     pub(super) fn len(&self) -> usize {
-        if self.is_complete() {
-            0
-        } else {
-            self.bytes.len()
+        match self.complete() {
+            Some(_) => 0,
+            None => self.bytes.len(),
         }
     }
 
@@ -32,12 +32,9 @@ impl Partial {
         self.header
     }
 
-    pub(super) fn is_complete(&self) -> bool {
-        self.header.is_some() && self.missing_bytes() == 0
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The header if all of its payload is there.
+    pub(super) fn complete(&self) -> Option<(FrameHeader, usize)> {
+        self.header.filter(|_| self.missing_bytes() == 0)
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
@@ -54,13 +51,13 @@ impl Partial {
     pub(super) fn fill_header(&mut self, input: &[u8]) -> Result<usize, Error> {
         debug_assert!(self.header.is_none() && self.bytes.len() < HEADER_BYTES_MAX);
         let had = self.bytes.len();
-        let taken = input.len().min(HEADER_BYTES_MAX - had);
-        self.bytes.extend_from_slice(&input[..taken]);
+        let wanted = input.len().min(HEADER_BYTES_MAX - had);
+        self.bytes.extend_from_slice(&input[..wanted]);
         self.header = FrameHeader::parse(&self.bytes)?;
         if let Some((header, header_bytes)) = self.header {
-            // A short frame may have ended within the bytes just taken.
-            let payload = (self.bytes.len() - header_bytes) as u64;
-            let beyond = payload.saturating_sub(header.payload_bytes) as usize;
+            // A short frame ends within the bytes just taken; what follows is not of this frame.
+            let payload_bytes = (self.bytes.len() - header_bytes) as u64;
+            let beyond = payload_bytes.saturating_sub(header.payload_bytes) as usize;
             self.bytes.truncate(self.bytes.len() - beyond);
         }
         Ok(self.bytes.len() - had)
@@ -68,11 +65,17 @@ impl Partial {
 
     /// Takes from `input` towards the payload, and says how much.
     pub(super) fn fill_payload(&mut self, input: &[u8]) -> usize {
-        let taken = usize::try_from(self.missing_bytes())
-            .unwrap_or(usize::MAX)
-            .min(input.len());
+        let missing = usize::try_from(self.missing_bytes()).unwrap_or(usize::MAX);
+        let taken = missing.min(input.len());
         self.bytes.extend_from_slice(&input[..taken]);
         taken
+    }
+
+    /// Forgets a frame that has been handed out.
+    pub(super) fn release(&mut self) {
+        if self.complete().is_some() {
+            *self = Self::default();
+        }
     }
 
     /// Bytes of payload to come; 0 while the header is not known.
@@ -80,5 +83,68 @@ impl Partial {
         self.header.map_or(0, |(header, header_bytes)| {
             header.payload_bytes - (self.bytes.len() - header_bytes) as u64
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 4] = [1, 2, 3, 4];
+
+    /// A header that announces `payload_bytes` in the form of 2 or 8 bytes.
+    fn header(payload_bytes: u64) -> Vec<u8> {
+        match u16::try_from(payload_bytes) {
+            Ok(short) => [&[0x81, 0xfe][..], &short.to_be_bytes(), &KEY].concat(),
+            Err(_) => [&[0x81, 0xff][..], &payload_bytes.to_be_bytes(), &KEY].concat(),
+        }
+    }
+
+    #[test]
+    fn memory_grows_with_what_has_arrived() {
+        for announced in [50_000, 1 << 40] {
+            let header = header(announced);
+            let mut partial = Partial::default();
+            partial.begin(&header[..1], None);
+            assert_eq!(partial.fill_header(&header[1..]), Ok(header.len() - 1));
+            assert_eq!(partial.fill_payload(&[0; 100]), 100);
+            assert_eq!(partial.len(), header.len() + 100);
+            assert!(partial.bytes.capacity() < 1000);
+        }
+    }
+
+    #[test]
+    fn a_byte_of_the_next_frame_is_never_taken() {
+        // Empty, and shorter than the longest header: both end within what is taken for a header.
+        for payload_bytes in 0..20 {
+            let first = [&[0x82, 0x80 | payload_bytes as u8][..], &KEY].concat();
+            let frame = [first, vec![7; payload_bytes]].concat();
+            let input = [&frame[..], &[0x89, 0x80]].concat();
+            for start in 1..6 {
+                let mut partial = Partial::default();
+                partial.begin(&input[..start], None);
+                let mut at = start + partial.fill_header(&input[start..]).unwrap();
+                at += partial.fill_payload(&input[at..]);
+                assert_eq!(at, frame.len());
+                assert_eq!(partial.bytes_mut(), frame);
+                assert!(partial.complete().is_some());
+                assert_eq!(partial.len(), 0);
+                partial.release();
+                assert!(partial.bytes.is_empty() && partial.header.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_is_complete_with_its_last_byte_and_not_before() {
+        let mut partial = Partial::default();
+        partial.begin(&header(300), FrameHeader::parse(&header(300)).unwrap());
+        for taken in 0..300 {
+            assert_eq!(partial.complete(), None);
+            assert_eq!(partial.len(), 8 + taken);
+            assert_eq!(partial.fill_payload(b"x"), 1);
+        }
+        assert!(partial.complete().is_some());
+        assert_eq!(partial.fill_payload(b"x"), 0);
     }
 }
