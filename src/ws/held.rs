@@ -82,7 +82,7 @@ mod tests {
             } else {
                 assert_eq!(take(&mut held), model.pop_front());
             }
-            assert_eq!(held.len(), model.iter().map(Vec::len).sum());
+            assert_eq!(held.len(), model.iter().map(Vec::len).sum::<usize>());
         }
     }
 
