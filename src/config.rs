@@ -24,12 +24,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use file::{AppEntry, Setting};
-pub use host::Host;
+pub use host::{Host, show_cores};
 pub use load::{Loaded, Settings, Sources, load};
 pub use network::Network;
 pub use problem::{Problem, Source};
 pub use show::{Secrets, markdown, toml};
 pub use table::{Row, all as rows};
+pub use value::{Kind, Unit};
 
 /// What the rest of the server is told. One for the process; apps are in the `AppTable`.
 ///

@@ -1,3 +1,10 @@
 //! Reads the configuration, starts one worker per core, waits for a signal, drains, exits.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match shardcast::cli::run() {
+        Ok(_loaded) => ExitCode::SUCCESS,
+        Err(code) => code,
+    }
+}

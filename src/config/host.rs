@@ -80,7 +80,7 @@ fn parse_core(text: &str) -> Option<usize> {
 }
 
 /// The shortest form of the list; its order is kept.
-pub(super) fn show_cores(cores: &[usize]) -> String {
+pub fn show_cores(cores: &[usize]) -> String {
     let mut parts = Vec::new();
     let mut rest = cores;
     while let Some(&first) = rest.first() {

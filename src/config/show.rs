@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::load::Loaded;
-use super::table::{self, Default, ENV_PREFIX, Row, Scope};
+use super::table::{self, ENV_PREFIX, Scope};
 use super::value::quoted;
 
 /// Whether secrets are written; without them the file cannot be used as it is.
@@ -95,22 +95,13 @@ pub fn markdown() -> String {
             out,
             "| `{}` | {} | {} | {} |",
             row.key,
-            default(row),
+            row.default,
             row.kind.allowed(),
             row.help
         );
     }
     out.push_str(APPS);
     out
-}
-
-/// A default as people read it.
-pub(super) fn default(row: &Row) -> String {
-    match row.default {
-        Default::Is("") => "none".into(),
-        Default::Is(text) => format!("`{text}`"),
-        Default::Found(how, _) => how.into(),
-    }
 }
 
 const APPS: &str = "

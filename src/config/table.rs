@@ -7,6 +7,8 @@
 //! Invariant: a field of `Config`, of `AppSettings` or of `SingleApp` has exactly one row, because
 //! the rows also build the struct.
 
+use std::fmt;
+
 use super::convert::FromValue;
 use super::value::{Form, Kind, Unit, Value};
 use super::{Config, Host, SingleApp, form};
@@ -261,8 +263,24 @@ impl Row {
         format!("{}{}", ENV_PREFIX, self.key.to_ascii_uppercase())
     }
 
+    /// On or off.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.kind, Kind::Switch)
+    }
+
     pub fn is_secret(&self) -> bool {
         self.key == "app_secret"
+    }
+}
+
+/// As people read it.
+impl fmt::Display for Default {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is("") => f.write_str("none"),
+            Self::Is(text) => write!(f, "`{text}`"),
+            Self::Found(how, _) => f.write_str(how),
+        }
     }
 }
 

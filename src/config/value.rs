@@ -55,7 +55,7 @@ pub enum Unit {
 }
 
 /// Binary multiples only, greatest first: one KiB is 1024 bytes.
-const SIZES: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+const SIZES: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
 
 impl Kind {
     /// Reads what the environment or a flag says.
