@@ -8,7 +8,10 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Kind, Malformed, StringSource, Token};
+use super::error::Rejection;
+use super::json::tape::Reader;
+use super::json::{self, Kind, Malformed, Token};
+use super::outbound::Data;
 
 /// One message of a client. Strings are decoded; they borrow where they had no escapes.
 #[derive(Debug)]
@@ -58,8 +61,8 @@ pub struct ClientEvent<'a> {
     /// `None` where it was missing or not a string: rule 3, refused with 4301.
     pub channel: Option<Cow<'a, str>>,
     /// A string as it is, anything else as its JSON text, nothing as `{}` (WebSocket spec 12.2).
-    pub data: StringSource<'a>,
-    /// Bytes of UTF-8 of the string that `data` becomes; the limit of rule 5 counts these.
+    pub data: Data<'a>,
+    /// Bytes of UTF-8 of the string that is delivered; the limit of rule 5 counts these.
     pub data_bytes: usize,
 }
 
@@ -78,11 +81,21 @@ impl From<Malformed> for Error {
     }
 }
 
-/// Buffers that one reader of messages keeps between them.
+impl From<Error> for Rejection<'_> {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Format => Self::InvalidFormat,
+            Error::SignInFields => Self::SignInFormat,
+        }
+    }
+}
+
+/// What one reader of messages keeps between them, so that none of them allocates.
 #[derive(Default)]
 pub struct Scratch {
     /// The text of a `data` that came as a string.
-    inner: String,
+    text: String,
+    reader: Reader,
 }
 
 impl<'a> ClientMessage<'a> {
@@ -96,26 +109,28 @@ impl<'a> ClientMessage<'a> {
             "pusher:pong" => Ok(ClientMessage::Pong),
             "pusher:subscribe" => subscribe(data, scratch),
             "pusher:unsubscribe" => unsubscribe(data, scratch),
-            "pusher:signin" => sign_in(data, scratch),
-            client if client.starts_with("client-") => {
-                let data = Data::of(data);
-                Ok(ClientMessage::Event(ClientEvent {
-                    name,
-                    name_token: event.raw(),
-                    channel: channel.and_then(|channel| channel.decode()),
-                    data: data.source,
-                    data_bytes: data.bytes,
-                }))
-            }
+            "pusher:signin" => sign_in(data, scratch).map_err(|_| Error::SignInFields),
+            client if client.starts_with("client-") => Ok(ClientMessage::Event(ClientEvent {
+                name_token: event.raw(),
+                name,
+                channel: channel.and_then(|channel| channel.decode()),
+                data: data.map_or(NO_DATA, |data| data.as_data()),
+                data_bytes: data.map_or(NO_DATA_BYTES, |data| data.delivered_bytes()),
+            })),
             _ => Ok(ClientMessage::Unknown { event: name }),
         }
     }
 }
 
+/// What a client event without `data` delivers.
+const NO_DATA: Data<'static> = Data::Text("{}");
+const NO_DATA_BYTES: usize = "{}".len();
+
 fn subscribe<'a>(
     data: Option<Token<'a>>,
     scratch: &'a mut Scratch,
 ) -> Result<ClientMessage<'a>, Error> {
+    let (object, reader) = object_of(data, scratch)?;
     let names = [
         "channel",
         "auth",
@@ -133,28 +148,31 @@ fn subscribe<'a>(
         tags_filter,
         events,
         delta,
-    ] = object_fields(data, scratch, &names)?;
+    ] = present(json::fields(object, &names)?);
+    let [channel, auth, channel_data] =
+        strings(object, &SUBSCRIPTION, [channel, auth, channel_data], reader)?;
     Ok(ClientMessage::Subscribe(Subscribe {
-        channel: string(channel)?.ok_or(Error::Format)?,
-        auth: string(auth)?,
-        channel_data: string(channel_data)?,
+        channel: channel.ok_or(Error::Format)?,
+        auth,
+        channel_data,
         filter: filter.or(tags_filter),
         events,
         delta,
     }))
 }
 
+const SUBSCRIPTION: [&str; 3] = ["channel", "auth", "channel_data"];
+
+/// An unsubscribe needs `channel` alone, but is refused for the same members as a subscribe.
 fn unsubscribe<'a>(
     data: Option<Token<'a>>,
     scratch: &'a mut Scratch,
 ) -> Result<ClientMessage<'a>, Error> {
-    let [channel, auth, channel_data] =
-        object_fields(data, scratch, &["channel", "auth", "channel_data"])?;
-    // Nothing needs them, but a wrong type is refused as it is in a subscribe.
-    string(auth)?;
-    string(channel_data)?;
+    let (object, reader) = object_of(data, scratch)?;
+    let tokens = present(json::fields(object, &SUBSCRIPTION)?);
+    let [channel, ..] = strings(object, &SUBSCRIPTION, tokens, reader)?;
     Ok(ClientMessage::Unsubscribe {
-        channel: string(channel)?.ok_or(Error::Format)?,
+        channel: channel.ok_or(Error::Format)?,
     })
 }
 
@@ -162,57 +180,57 @@ fn sign_in<'a>(
     data: Option<Token<'a>>,
     scratch: &'a mut Scratch,
 ) -> Result<ClientMessage<'a>, Error> {
-    let [auth, user_data] =
-        object_fields(data, scratch, &["auth", "user_data"]).map_err(|_| Error::SignInFields)?;
-    let required = |value: Option<Token<'a>>| value.and_then(|value| value.decode());
-    let (auth, user_data) = required(auth)
-        .zip(required(user_data))
-        .ok_or(Error::SignInFields)?;
-    Ok(ClientMessage::SignIn(SignIn { auth, user_data }))
+    let (object, reader) = object_of(data, scratch)?;
+    let names = ["auth", "user_data"];
+    let tokens = present(json::fields(object, &names)?);
+    match strings(object, &names, tokens, reader)? {
+        [Some(auth), Some(user_data)] => Ok(ClientMessage::SignIn(SignIn { auth, user_data })),
+        _ => Err(Error::SignInFields),
+    }
 }
 
-/// The members `names` of `data`: an object, or a string holding the text of one (Reverb's
-/// clients may send that). `null` is absence.
-fn object_fields<'a, const N: usize>(
+/// The text of `data`, an object or a string holding the text of one (Reverb accepts that), and
+/// the reader for its strings.
+fn object_of<'a>(
     data: Option<Token<'a>>,
     scratch: &'a mut Scratch,
-    names: &[&str; N],
-) -> Result<[Option<Token<'a>>; N], Error> {
+) -> Result<(&'a str, &'a mut Reader), Error> {
     let data = data.ok_or(Error::Format)?;
-    let found = if data.kind() == Kind::String {
-        scratch.inner.clear();
-        data.decode_into(&mut scratch.inner);
-        json::fields(&scratch.inner, names)?
-    } else {
-        data.fields(names)?
-    };
-    Ok(found.map(|value| value.filter(|value| !value.is_null())))
-}
-
-/// A string, or nothing where there is none; any other kind is an error.
-fn string(value: Option<Token<'_>>) -> Result<Option<Cow<'_, str>>, Error> {
-    value
-        .map(|value| value.decode().ok_or(Error::Format))
-        .transpose()
-}
-
-/// What a client event delivers.
-struct Data<'a> {
-    source: StringSource<'a>,
-    bytes: usize,
-}
-
-impl<'a> Data<'a> {
-    fn of(data: Option<Token<'a>>) -> Self {
-        match data {
-            Some(data) => Data {
-                source: data.as_delivered(),
-                bytes: data.delivered_bytes(),
-            },
-            None => Data {
-                source: StringSource::Text("{}"),
-                bytes: 2,
-            },
+    let Scratch { text, reader } = scratch;
+    match data.kind() {
+        Kind::Object => Ok((data.raw(), reader)),
+        Kind::String => {
+            text.clear();
+            data.decode_into(text);
+            Ok((text, reader))
         }
+        _ => Err(Error::Format),
     }
+}
+
+/// The strings that `tokens` mean, the members `names` of `object`. Any other kind is an error.
+fn strings<'a, const N: usize>(
+    object: &str,
+    names: &[&str; N],
+    tokens: [Option<Token<'a>>; N],
+    reader: &'a mut Reader,
+) -> Result<[Option<Cow<'a, str>>; N], Error> {
+    if tokens
+        .iter()
+        .flatten()
+        .any(|token| token.kind() != Kind::String)
+    {
+        return Err(Error::Format);
+    }
+    if tokens.iter().flatten().any(Token::has_escapes)
+        && let Some(found) = reader.strings(object, names)
+    {
+        return Ok(found.map(|text| text.map(Cow::Borrowed)));
+    }
+    Ok(tokens.map(|token| token.and_then(|token| token.decode())))
+}
+
+/// `null` is absence.
+fn present<const N: usize>(found: [Option<Token<'_>>; N]) -> [Option<Token<'_>>; N] {
+    found.map(|token| token.filter(|token| !token.is_null()))
 }

@@ -4,80 +4,85 @@
 //! alone can decide, and a body with any fault gives the first one, by the rows of that table from
 //! top to bottom. Signatures, rates and what a publish does are other modules' business.
 //!
-//! Invariant: nothing is allocated for an ordinary body except the list of a batch. Names and data
-//! stay tokens of the body, which is left untouched, so that a frame can be built by copying them.
+//! Invariant: the body is left untouched. Names and data stay tokens of it, so that a frame is
+//! built by copying them, and an ordinary `events` body is read without an allocation.
 
-use std::{borrow::Cow, fmt};
+mod error;
+mod tags;
+
+use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::json::{self, Kind, Malformed, StringSource, Token};
+use super::channel::{ChannelKind, ChannelName};
+use super::escape;
+use super::json::{self, Kind, Malformed, Token};
+use super::outbound::Data;
+use super::socket_id::SocketId;
 
-/// The limits that an app has for what it publishes (WebSocket spec 18.1).
+pub use error::Error;
+pub use tags::{TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, Tags};
+
+/// An idempotency key has 1 to this many characters (extensions spec, section 4).
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
+
+/// The limits of what an app may publish (WebSocket spec 18.1).
 #[derive(Clone, Copy, Debug)]
 pub struct PublishLimits {
-    pub name_chars_max: usize,
-    pub channel_chars_max: usize,
+    pub event_name_chars_max: u32,
+    pub channel_name_chars_max: u32,
     /// Channels of one event, counted as sent.
-    pub channels_max: usize,
-    /// UTF-8 of the delivered data; exactly this many are accepted.
-    pub data_bytes_max: usize,
-    pub batch_events_max: usize,
-    pub tags_max: usize,
+    pub channels_per_event_max: u32,
+    /// UTF-8 of the delivered `data` of one event; exactly this many are accepted.
+    pub event_data_bytes_max: u32,
+    pub batch_events_max: u32,
+    pub tags_max: u32,
 }
 
 impl Default for PublishLimits {
     fn default() -> Self {
         Self {
-            name_chars_max: 200,
-            channel_chars_max: 200,
-            channels_max: 100,
-            data_bytes_max: 100 * 1024,
+            event_name_chars_max: 200,
+            channel_name_chars_max: 200,
+            channels_per_event_max: 100,
+            event_data_bytes_max: 100 << 10,
             batch_events_max: 10,
             tags_max: 32,
         }
     }
 }
 
-/// Bytes of a tag's key, and characters of an idempotency key: 1 to these.
-pub const TAG_KEY_BYTES_MAX: usize = 64;
-pub const TAG_VALUE_BYTES_MAX: usize = 256;
-pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
-
-/// The channels of one event: most have one.
-pub type Channels<'a> = SmallVec<[Cow<'a, str>; 1]>;
-
-/// Keys and values, each key once.
-pub type Tags<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
-
 /// One event to publish, every field checked.
 #[derive(Debug)]
 pub struct Publish<'a> {
-    /// The name decoded, for whoever compares it.
     pub name: Cow<'a, str>,
-    /// The name as it is written into frames.
-    pub name_source: StringSource<'a>,
-    pub data: StringSource<'a>,
-    /// UTF-8 of the string that `data` becomes.
+    /// The name as a string token, to be copied into frames.
+    pub name_token: Cow<'a, str>,
+    pub data: Data<'a>,
+    /// UTF-8 of the string that is delivered.
     pub data_bytes: usize,
-    /// Legal names in the order sent, each once, at least one.
     pub channels: Channels<'a>,
-    /// `^\d+\.\d+$`; the connection to leave out.
-    pub socket_id: Option<Cow<'a, str>>,
-    /// Present, even if it asks for nothing: the answer has the long form.
+    /// The connection to leave out; `None` also where the id is one that nobody can have.
+    pub except: Option<SocketId>,
+    /// Present even if it asks for nothing: then the answer has the long form (HTTP spec 4.3).
     pub info: Option<Info>,
     pub tags: Tags<'a>,
+    /// Wish for or against delta compression (extensions spec 3.3).
     pub delta: Option<bool>,
+    /// Always `None` for the events of a batch.
     pub idempotency_key: Option<Cow<'a, str>>,
 }
 
-/// Attributes asked for with `info`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Names that [`ChannelName::parse`] accepts, in the order sent, each once, at least one.
+pub type Channels<'a> = SmallVec<[Cow<'a, str>; 1]>;
+
+/// The attributes that an `info` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Info {
     pub user_count: bool,
     pub subscription_count: bool,
     pub cache: bool,
-    /// Something else was asked for: left out on a publish, refused on a query.
+    /// Something else: left out of the answer to a publish, refused in a query.
     pub unknown: bool,
 }
 
@@ -103,243 +108,82 @@ impl Info {
 }
 
 /// The fields of a publish whose body is empty, as the query gives them (HTTP spec 4.1, end).
-/// `channels` holds the values of `channels[]`; where there are any, `channel` is ignored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueryFields<'a> {
     pub name: Option<&'a str>,
     pub data: Option<&'a str>,
+    /// The values of `channels[]`; where there are any, `channel` is ignored.
     pub channels: &'a [&'a str],
     pub channel: Option<&'a str>,
     pub socket_id: Option<&'a str>,
     pub info: Option<&'a str>,
 }
 
-/// The first fault of a body. [`fmt::Display`] gives the text of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error<'a> {
-    /// Not UTF-8, not JSON by our rules, or no object.
-    Malformed,
-    Required(&'static str),
-    Type {
-        field: &'static str,
-        expected: &'static str,
-    },
-    NameLength {
-        chars_max: usize,
-    },
-    NameReserved,
-    DataSize {
-        bytes_max: usize,
-    },
-    ChannelsEmpty,
-    ChannelsCount {
-        channels_max: usize,
-    },
-    ChannelName {
-        chars_max: usize,
-    },
-    /// A `#` name other than a user's channel.
-    ChannelReserved,
-    EncryptedNotAlone,
-    SocketId,
-    TagsCount {
-        tags_max: usize,
-    },
-    /// The raw token of the key, quotes included.
-    TagKey(&'a str),
-    TagValue(&'a str),
-    IdempotencyKey,
-    BatchCount {
-        batch_events_max: usize,
-    },
-}
-
-impl Error<'_> {
-    /// The HTTP status of the answer.
-    pub fn status(&self) -> u16 {
-        match self {
-            Error::DataSize { .. } => 413,
-            Error::ChannelReserved => 403,
-            _ => 400,
-        }
-    }
-
-    /// The `code` of the error object (HTTP spec 1.2).
-    pub fn slug(&self) -> &'static str {
-        match self {
-            Error::DataSize { .. } => "payload_too_large",
-            Error::ChannelReserved => "forbidden",
-            Error::ChannelsCount { .. } | Error::TagsCount { .. } | Error::BatchCount { .. } => {
-                "limit_exceeded"
-            }
-            _ => "invalid_input",
-        }
-    }
-}
-
-impl fmt::Display for Error<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Error::DataSize { bytes_max } if bytes_max % 1024 == 0 => {
-                return write!(
-                    f,
-                    "Payload too large. Maximum size is {}KB.",
-                    bytes_max / 1024
-                );
-            }
-            Error::DataSize { bytes_max } => {
-                return write!(f, "Payload too large. Maximum size is {bytes_max} bytes.");
-            }
-            Error::ChannelReserved => {
-                return f.write_str("Forbidden: channels that begin with '#' are reserved.");
-            }
-            _ => f.write_str("Invalid request: ")?,
-        }
-        match *self {
-            Error::Malformed => f.write_str("the body is not a JSON object."),
-            Error::Required(field) => write!(f, "'{field}' field is required."),
-            Error::Type { field, expected } => write!(f, "'{field}' must be {expected}."),
-            Error::NameLength { chars_max } => {
-                write!(f, "'name' must have 1 to {chars_max} characters.")
-            }
-            Error::NameReserved => {
-                f.write_str("'name' must not begin with 'pusher:' or 'pusher_internal:'.")
-            }
-            Error::ChannelsEmpty => f.write_str("'channels' must not be empty."),
-            Error::ChannelsCount { channels_max } => {
-                write!(f, "'channels' may have at most {channels_max} entries.")
-            }
-            Error::ChannelName { chars_max } => write!(
-                f,
-                "a channel name must have 1 to {chars_max} characters of A-Z a-z 0-9 _ - = @ , . ;"
-            ),
-            Error::EncryptedNotAlone => {
-                f.write_str("an encrypted channel must be the only one of 'channels'.")
-            }
-            Error::SocketId => f.write_str("'socket_id' must be two integers joined by a dot."),
-            Error::TagsCount { tags_max } => {
-                write!(f, "'tags' may have at most {tags_max} members.")
-            }
-            Error::TagKey(key) => write!(
-                f,
-                "the key {} of 'tags' must have 1 to {TAG_KEY_BYTES_MAX} bytes.",
-                Shortened(key)
-            ),
-            Error::TagValue(key) => write!(
-                f,
-                "{} of 'tags' must be a string, number or boolean of at most \
-                 {TAG_VALUE_BYTES_MAX} bytes.",
-                Shortened(key)
-            ),
-            Error::IdempotencyKey => write!(
-                f,
-                "'idempotency_key' must have 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters."
-            ),
-            Error::BatchCount { batch_events_max } => {
-                write!(f, "'batch' may have at most {batch_events_max} events.")
-            }
-            Error::DataSize { .. } | Error::ChannelReserved => Ok(()),
-        }
-    }
-}
-
-/// A token of the body in an error text: its beginning is enough to find it.
-struct Shortened<'a>(&'a str);
-
-impl fmt::Display for Shortened<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chars = self.0.chars();
-        for char in chars.by_ref().take(TAG_KEY_BYTES_MAX) {
-            fmt::Write::write_char(f, char)?;
-        }
-        if chars.next().is_some() {
-            f.write_str("...")
-        } else {
-            Ok(())
-        }
-    }
-}
-
-impl From<Malformed> for Error<'_> {
-    fn from(_: Malformed) -> Self {
-        Error::Malformed
-    }
-}
-
 impl<'a> Publish<'a> {
-    /// The body of `events`.
+    /// Reads the body of `events`.
     pub fn parse(body: &'a [u8], limits: &PublishLimits) -> Result<Self, Error<'a>> {
         let event = Fields::of(text(body)?)?;
         let mut publish = event.check(limits)?;
-        publish.idempotency_key = idempotency_key(event.idempotency_key)?;
+        publish.idempotency_key = event.idempotency_key.map(idempotency_key).transpose()?;
         Ok(publish)
     }
 
-    /// The fields of the query, where the body is empty.
+    /// Reads the query of a request to `events` whose body is empty.
     pub fn from_query(query: &QueryFields<'a>, limits: &PublishLimits) -> Result<Self, Error<'a>> {
-        let name = Cow::Borrowed(query.name.ok_or(Error::Required("name"))?);
-        check_name(&name, limits)?;
+        let name = query.name.ok_or(Error::Required("name"))?;
+        check_name(name, limits)?;
         let data = query.data.ok_or(Error::Required("data"))?;
         check_data(data.len(), limits)?;
-        let channels = if query.channels.is_empty() {
-            let channel = query.channel.ok_or(Error::Required("channels"))?;
-            SmallVec::from_iter([Cow::Borrowed(channel)])
-        } else {
-            check_count(query.channels.len(), limits)?;
-            query
-                .channels
-                .iter()
-                .map(|channel| Cow::Borrowed(*channel))
-                .collect()
+        let channels = match (query.channels, query.channel) {
+            ([], None) => return Err(Error::Required("channels")),
+            ([], Some(channel)) => Channels::from_iter([Cow::Borrowed(channel)]),
+            (list, _) => {
+                check_count(list.len(), limits)?;
+                list.iter().map(|channel| Cow::Borrowed(*channel)).collect()
+            }
         };
-        Ok(Publish {
-            name_source: StringSource::Text(query.name.unwrap_or_default()),
-            name,
-            data: StringSource::Text(data),
+        Ok(Self {
+            name: Cow::Borrowed(name),
+            name_token: Cow::Owned(token_of(name)),
+            data: Data::Text(data),
             data_bytes: data.len(),
             channels: check_channels(channels, limits)?,
-            socket_id: query
-                .socket_id
-                .map(|id| socket_id(Cow::Borrowed(id)))
-                .transpose()?,
+            except: query.socket_id.map(socket_id).transpose()?.flatten(),
             info: query.info.map(Info::parse),
-            tags: Vec::new(),
+            tags: Tags::new(),
             delta: None,
             idempotency_key: None,
         })
     }
 }
 
-/// The body of `batch_events`: all of its events in order, or the first fault. An
+/// Reads the body of `batch_events`: all of its events in order, or the first fault. An
 /// `idempotency_key` inside an event is ignored, whatever it is (extensions spec, section 4).
 pub fn parse_batch<'a>(
     body: &'a [u8],
     limits: &PublishLimits,
 ) -> Result<Vec<Publish<'a>>, Error<'a>> {
     let [batch] = json::fields(text(body)?, &["batch"])?;
-    let batch = batch
-        .filter(|batch| !batch.is_null())
-        .ok_or(Error::Required("batch"))?;
+    let batch = batch.filter(|batch| !batch.is_null());
+    let batch = batch.ok_or(Error::Required("batch"))?;
+    let wrong = Error::Type {
+        field: "batch",
+        expected: "an array of objects",
+    };
     if batch.kind() != Kind::Array {
-        return Err(Error::Type {
-            field: "batch",
-            expected: "an array",
-        });
+        return Err(wrong);
     }
     let count = batch.elements()?.count();
-    if count > limits.batch_events_max {
-        return Err(Error::BatchCount {
-            batch_events_max: limits.batch_events_max,
+    if count > limits.batch_events_max as usize {
+        return Err(Error::BatchTooLong {
+            events_max: limits.batch_events_max,
         });
     }
     let mut events = Vec::with_capacity(count);
     for event in batch.elements()? {
         let event = event?;
         if event.kind() != Kind::Object {
-            return Err(Error::Type {
-                field: "batch",
-                expected: "an array of objects",
-            });
+            return Err(wrong);
         }
         events.push(Fields::of(event.raw())?.check(limits)?);
     }
@@ -364,21 +208,22 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    const NAMES: [&'static str; 9] = [
+        "data",
+        "name",
+        "channels",
+        "channel",
+        "socket_id",
+        "info",
+        "tags",
+        "delta",
+        "idempotency_key",
+    ];
+
     fn of(event: &'a str) -> Result<Self, Malformed> {
-        let names = [
-            "name",
-            "data",
-            "channels",
-            "channel",
-            "socket_id",
-            "info",
-            "tags",
-            "delta",
-            "idempotency_key",
-        ];
-        let [name, data, optional @ ..] = json::fields(event, &names)?;
-        let name = name.filter(|name| !name.is_null());
+        let [data, others @ ..] = json::fields(event, &Self::NAMES)?;
         let [
+            name,
             channels,
             channel,
             socket_id,
@@ -386,8 +231,8 @@ impl<'a> Fields<'a> {
             tags,
             delta,
             idempotency_key,
-        ] = optional.map(|value| value.filter(|value| !value.is_null()));
-        Ok(Fields {
+        ] = others.map(|value| value.filter(|value| !value.is_null()));
+        Ok(Self {
             name,
             data,
             channels,
@@ -409,21 +254,21 @@ impl<'a> Fields<'a> {
         let data_bytes = data.delivered_bytes();
         check_data(data_bytes, limits)?;
         let channels = check_channels(self.channel_list(limits)?, limits)?;
-        let socket_id = match self.socket_id {
-            Some(token) => Some(socket_id(string(token, "socket_id")?)?),
+        let except = match self.socket_id {
+            Some(id) => socket_id(&string(id, "socket_id")?)?,
             None => None,
         };
         Ok(Publish {
             name,
-            name_source: name_token.as_delivered(),
-            data: data.as_delivered(),
+            name_token: Cow::Borrowed(name_token.raw()),
+            data: data.as_data(),
             data_bytes,
             channels,
-            socket_id,
+            except,
             info: self.info.map(info).transpose()?,
             tags: self
                 .tags
-                .map_or(Ok(Vec::new()), |tags| self::tags(tags, limits))?,
+                .map_or(Ok(Tags::new()), |tags| tags::parse(tags, limits.tags_max))?,
             delta: self.delta.map(delta).transpose()?,
             idempotency_key: None,
         })
@@ -432,7 +277,7 @@ impl<'a> Fields<'a> {
     fn channel_list(&self, limits: &PublishLimits) -> Result<Channels<'a>, Error<'a>> {
         let Some(list) = self.channels else {
             let channel = self.channel.ok_or(Error::Required("channels"))?;
-            return Ok(SmallVec::from_iter([string(channel, "channel")?]));
+            return Ok(Channels::from_iter([string(channel, "channel")?]));
         };
         let wrong = Error::Type {
             field: "channels",
@@ -441,8 +286,8 @@ impl<'a> Fields<'a> {
         if list.kind() != Kind::Array {
             return Err(wrong);
         }
-        let mut channels = Channels::new();
         check_count(list.elements()?.count(), limits)?;
+        let mut channels = Channels::new();
         for channel in list.elements()? {
             channels.push(channel?.decode().ok_or(wrong)?);
         }
@@ -458,10 +303,9 @@ fn string<'a>(token: Token<'a>, field: &'static str) -> Result<Cow<'a, str>, Err
 }
 
 fn check_name<'a>(name: &str, limits: &PublishLimits) -> Result<(), Error<'a>> {
-    if name.is_empty() || longer_than(name, limits.name_chars_max) {
-        return Err(Error::NameLength {
-            chars_max: limits.name_chars_max,
-        });
+    let chars_max = limits.event_name_chars_max;
+    if name.is_empty() || longer_than(name, chars_max as usize) {
+        return Err(Error::NameLength { chars_max });
     }
     if name.starts_with("pusher:") || name.starts_with("pusher_internal:") {
         return Err(Error::NameReserved);
@@ -470,22 +314,19 @@ fn check_name<'a>(name: &str, limits: &PublishLimits) -> Result<(), Error<'a>> {
 }
 
 fn check_data<'a>(bytes: usize, limits: &PublishLimits) -> Result<(), Error<'a>> {
-    if bytes > limits.data_bytes_max {
-        return Err(Error::DataSize {
-            bytes_max: limits.data_bytes_max,
-        });
+    let bytes_max = limits.event_data_bytes_max;
+    if bytes > bytes_max as usize {
+        return Err(Error::DataTooLarge { bytes_max });
     }
     Ok(())
 }
 
 fn check_count<'a>(count: usize, limits: &PublishLimits) -> Result<(), Error<'a>> {
-    match count {
-        0 => Err(Error::ChannelsEmpty),
-        _ if count > limits.channels_max => Err(Error::ChannelsCount {
-            channels_max: limits.channels_max,
-        }),
-        _ => Ok(()),
+    let channels_max = limits.channels_per_event_max;
+    if count == 0 || count > channels_max as usize {
+        return Err(Error::ChannelsCount { channels_max });
     }
+    Ok(())
 }
 
 /// Every name legal, each kept once, an encrypted one alone.
@@ -493,34 +334,20 @@ fn check_channels<'a>(
     mut channels: Channels<'a>,
     limits: &PublishLimits,
 ) -> Result<Channels<'a>, Error<'a>> {
+    let mut encrypted = false;
     for channel in &channels {
-        check_channel(channel, limits)?;
+        let name = ChannelName::parse(channel, limits.channel_name_chars_max as usize)
+            .map_err(Error::Channel)?;
+        encrypted |= name.kind() == ChannelKind::Encrypted;
     }
     keep_first(&mut channels);
-    let encrypted = |channel: &Cow<'_, str>| channel.starts_with("private-encrypted-");
-    if channels.len() > 1 && channels.iter().any(encrypted) {
+    if encrypted && channels.len() > 1 {
         return Err(Error::EncryptedNotAlone);
     }
     Ok(channels)
 }
 
-fn check_channel<'a>(channel: &str, limits: &PublishLimits) -> Result<(), Error<'a>> {
-    let (name, chars_max) = match channel.strip_prefix('#') {
-        Some(rest) => (
-            rest.strip_prefix("server-to-user-")
-                .ok_or(Error::ChannelReserved)?,
-            200,
-        ),
-        None => (channel, limits.channel_chars_max),
-    };
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@,.;".contains(&byte);
-    if name.is_empty() || name.len() > chars_max || !name.bytes().all(legal) {
-        return Err(Error::ChannelName { chars_max });
-    }
-    Ok(())
-}
-
-/// Drops what was there before. Quadratic, over a list that `channels_max` bounds.
+/// Drops repetitions. Quadratic, over a list that `channels_per_event_max` bounds.
 fn keep_first(channels: &mut Channels<'_>) {
     let mut kept = 0;
     for index in 0..channels.len() {
@@ -532,11 +359,10 @@ fn keep_first(channels: &mut Channels<'_>) {
     channels.truncate(kept);
 }
 
-fn socket_id<'a>(id: Cow<'a, str>) -> Result<Cow<'a, str>, Error<'a>> {
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    match id.split_once('.') {
-        Some((left, right)) if digits(left) && digits(right) => Ok(id),
-        _ => Err(Error::SocketId),
+fn socket_id<'a>(id: &str) -> Result<Option<SocketId>, Error<'a>> {
+    match SocketId::parse(id) {
+        Ok(id) => Ok(id.possible()),
+        Err(_) => Err(Error::SocketId),
     }
 }
 
@@ -565,59 +391,21 @@ fn delta<'a>(token: Token<'a>) -> Result<bool, Error<'a>> {
     })
 }
 
-/// Extensions spec 2.1. Of a repeated key the last value counts, and is the one that is checked.
-fn tags<'a>(token: Token<'a>, limits: &PublishLimits) -> Result<Tags<'a>, Error<'a>> {
-    if token.kind() != Kind::Object {
-        return Err(Error::Type {
-            field: "tags",
-            expected: "an object",
-        });
-    }
-    let mut last: Vec<(Cow<'a, str>, Token<'a>, Token<'a>)> = Vec::new();
-    for member in token.members()? {
-        let (key_token, value) = member?;
-        let key = key_token.decode().ok_or(Malformed)?;
-        if key.is_empty() || key.len() > TAG_KEY_BYTES_MAX {
-            return Err(Error::TagKey(key_token.raw()));
-        }
-        match last.iter().position(|(known, ..)| *known == key) {
-            Some(index) => last[index].2 = value,
-            None if last.len() == limits.tags_max => {
-                return Err(Error::TagsCount {
-                    tags_max: limits.tags_max,
-                });
-            }
-            None => last.push((key, key_token, value)),
-        }
-    }
-    last.into_iter()
-        .map(|(key, key_token, value)| match tag_value(value) {
-            Some(value) => Ok((key, value)),
-            None => Err(Error::TagValue(key_token.raw())),
-        })
-        .collect()
-}
-
-/// A string decoded, a number or boolean as its JSON text.
-fn tag_value<'a>(value: Token<'a>) -> Option<Cow<'a, str>> {
-    let text = match value.kind() {
-        Kind::String => value.decode()?,
-        Kind::Number | Kind::Bool => Cow::Borrowed(value.raw()),
-        Kind::Null | Kind::Object | Kind::Array => return None,
-    };
-    (text.len() <= TAG_VALUE_BYTES_MAX).then_some(text)
-}
-
-fn idempotency_key<'a>(token: Option<Token<'a>>) -> Result<Option<Cow<'a, str>>, Error<'a>> {
-    let Some(token) = token else { return Ok(None) };
+fn idempotency_key<'a>(token: Token<'a>) -> Result<Cow<'a, str>, Error<'a>> {
     let key = string(token, "idempotency_key")?;
     if key.is_empty() || longer_than(&key, IDEMPOTENCY_KEY_CHARS_MAX) {
         return Err(Error::IdempotencyKey);
     }
-    Ok(Some(key))
+    Ok(key)
 }
 
 /// Counted in characters (Unicode scalar values), and only as far as needed.
 fn longer_than(text: &str, chars_max: usize) -> bool {
     text.len() > chars_max && text.chars().nth(chars_max).is_some()
+}
+
+fn token_of(text: &str) -> String {
+    let mut token = Vec::with_capacity(text.len() + 2);
+    escape::write_string(&mut token, text);
+    String::from_utf8(token).expect("escaping leaves UTF-8 as it is")
 }
