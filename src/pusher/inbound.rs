@@ -10,8 +10,7 @@ use std::borrow::Cow;
 
 use super::error::Rejection;
 use super::json::tape::Reader;
-use super::json::{self, Kind, Malformed, Token};
-use super::outbound::Data;
+use super::json::{self, Kind, Malformed, StringSource, Token};
 
 /// One message of a client. Strings are decoded; they borrow where they had no escapes.
 #[derive(Debug)]
@@ -56,12 +55,12 @@ pub struct SignIn<'a> {
 #[derive(Debug)]
 pub struct ClientEvent<'a> {
     pub name: Cow<'a, str>,
-    /// The name as a string token, to be copied into the frame.
-    pub name_token: &'a str,
+    /// The name as it is written into the frame.
+    pub name_source: StringSource<'a>,
     /// `None` where it was missing or not a string: rule 3, refused with 4301.
     pub channel: Option<Cow<'a, str>>,
     /// A string as it is, anything else as its JSON text, nothing as `{}` (WebSocket spec 12.2).
-    pub data: Data<'a>,
+    pub data: StringSource<'a>,
     /// Bytes of UTF-8 of the string that is delivered; the limit of rule 5 counts these.
     pub data_bytes: usize,
 }
@@ -111,10 +110,10 @@ impl<'a> ClientMessage<'a> {
             "pusher:unsubscribe" => unsubscribe(data, scratch),
             "pusher:signin" => sign_in(data, scratch).map_err(|_| Error::SignInFields),
             client if client.starts_with("client-") => Ok(ClientMessage::Event(ClientEvent {
-                name_token: event.raw(),
+                name_source: event.as_string(),
                 name,
                 channel: channel.and_then(|channel| channel.decode()),
-                data: data.map_or(NO_DATA, |data| data.as_data()),
+                data: data.map_or(NO_DATA, |data| data.as_string()),
                 data_bytes: data.map_or(NO_DATA_BYTES, |data| data.delivered_bytes()),
             })),
             _ => Ok(ClientMessage::Unknown { event: name }),
@@ -123,7 +122,7 @@ impl<'a> ClientMessage<'a> {
 }
 
 /// What a client event without `data` delivers.
-const NO_DATA: Data<'static> = Data::Text("{}");
+const NO_DATA: StringSource<'static> = StringSource::Text("{}");
 const NO_DATA_BYTES: usize = "{}".len();
 
 fn subscribe<'a>(

@@ -18,7 +18,6 @@ pub mod tape;
 
 use std::borrow::Cow;
 
-use super::outbound::Data;
 use scanner::{Items, Scanner};
 use string::{Piece, Pieces};
 
@@ -48,6 +47,15 @@ pub struct Token<'a> {
     /// In a string: bytes that its escapes take beyond what they mean. Every escape takes at
     /// least one, so 0 means that there is none.
     escape_bytes: usize,
+}
+
+/// What becomes a JSON string in a frame: a token to copy, or text to escape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StringSource<'a> {
+    /// A string token with its quotes, copied as it is.
+    Token(&'a str),
+    /// Text to be written between quotes, escaped.
+    Text(&'a str),
 }
 
 /// Checks a whole document of any kind.
@@ -142,14 +150,14 @@ impl<'a> Token<'a> {
 
     /// How this value is delivered as a string: a string as it is, anything else as its JSON text
     /// (WebSocket spec 9.2).
-    pub fn as_data(&self) -> Data<'a> {
+    pub fn as_string(&self) -> StringSource<'a> {
         match self.kind {
-            Kind::String => Data::RawToken(self.raw.as_bytes()),
-            _ => Data::Text(self.raw),
+            Kind::String => StringSource::Token(self.raw),
+            _ => StringSource::Text(self.raw),
         }
     }
 
-    /// Bytes of UTF-8 of the string that [`Token::as_data`] becomes: its escapes decoded.
+    /// Bytes of UTF-8 of the string that [`Token::as_string`] becomes: its escapes decoded.
     pub fn delivered_bytes(&self) -> usize {
         match self.inner() {
             Some(inner) => inner.len() - self.escape_bytes,

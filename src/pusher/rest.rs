@@ -15,9 +15,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::channel::{ChannelKind, ChannelName};
-use super::escape;
-use super::json::{self, Kind, Malformed, Token};
-use super::outbound::Data;
+use super::json::{self, Kind, Malformed, StringSource, Token};
 use super::socket_id::SocketId;
 
 pub use error::Error;
@@ -56,9 +54,9 @@ impl Default for PublishLimits {
 #[derive(Debug)]
 pub struct Publish<'a> {
     pub name: Cow<'a, str>,
-    /// The name as a string token, to be copied into frames.
-    pub name_token: Cow<'a, str>,
-    pub data: Data<'a>,
+    /// The name as it is written into frames.
+    pub name_source: StringSource<'a>,
+    pub data: StringSource<'a>,
     /// UTF-8 of the string that is delivered.
     pub data_bytes: usize,
     pub channels: Channels<'a>,
@@ -144,8 +142,8 @@ impl<'a> Publish<'a> {
         };
         Ok(Self {
             name: Cow::Borrowed(name),
-            name_token: Cow::Owned(token_of(name)),
-            data: Data::Text(data),
+            name_source: StringSource::Text(name),
+            data: StringSource::Text(data),
             data_bytes: data.len(),
             channels: check_channels(channels, limits)?,
             except: query.socket_id.map(socket_id).transpose()?.flatten(),
@@ -260,8 +258,8 @@ impl<'a> Fields<'a> {
         };
         Ok(Publish {
             name,
-            name_token: Cow::Borrowed(name_token.raw()),
-            data: data.as_data(),
+            name_source: name_token.as_string(),
+            data: data.as_string(),
             data_bytes,
             channels,
             except,
@@ -402,10 +400,4 @@ fn idempotency_key<'a>(token: Token<'a>) -> Result<Cow<'a, str>, Error<'a>> {
 /// Counted in characters (Unicode scalar values), and only as far as needed.
 fn longer_than(text: &str, chars_max: usize) -> bool {
     text.len() > chars_max && text.chars().nth(chars_max).is_some()
-}
-
-fn token_of(text: &str) -> String {
-    let mut token = Vec::with_capacity(text.len() + 2);
-    escape::write_string(&mut token, text);
-    String::from_utf8(token).expect("escaping leaves UTF-8 as it is")
 }
