@@ -223,3 +223,127 @@ fn escaped_byte(digits: &[u8]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     Some((digit(*high)? << 4 | digit(*low)?) as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pusher::testing::Random;
+
+    fn to_sign(query: &str, decoding: Decoding, arrays: ArrayForm) -> String {
+        let mut out = b"before".to_vec();
+        Query::parse(query, decoding)
+            .unwrap()
+            .write_to_sign(&mut out, arrays);
+        String::from_utf8(out)
+            .unwrap()
+            .strip_prefix("before")
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn percent_decoding_leaves_invalid_escapes_alone() {
+        for (text, decoded) in [
+            ("", Some("")),
+            ("abc", Some("abc")),
+            ("%41%62%63", Some("Abc")),
+            ("%", Some("%")),
+            ("%4", Some("%4")),
+            ("%4g", Some("%4g")),
+            ("%g4", Some("%g4")),
+            ("%%41", Some("%A")),
+            ("%2541", Some("%41")),
+            ("a%00b", Some("a\0b")),
+            ("%c3%a9", Some("\u{e9}")),
+            ("%c3", None),
+            ("a+b", Some("a b")),
+            ("%+1", Some("% 1")),
+        ] {
+            assert_eq!(percent_decode(text, b' ').as_deref(), decoded, "{text}");
+        }
+        assert_eq!(percent_decode("a+b%2b", b'+').as_deref(), Some("a+b+"));
+        assert!(matches!(
+            percent_decode("plain", b' '),
+            Some(Cow::Borrowed("plain"))
+        ));
+    }
+
+    #[test]
+    fn parameters_are_sorted_by_name_without_brackets() {
+        for (query, brackets, joined) in [
+            ("", "", ""),
+            ("&&", "", ""),
+            ("b=2&a=1", "a=1&b=2", "a=1&b=2"),
+            ("a=1&auth_signature=x&b=2", "a=1&b=2", "a=1&b=2"),
+            ("auth_signature=x", "", ""),
+            ("B=2&a_=3&a=1", "a=1&a_=3&b=2", "a=1&a_=3&b=2"),
+            ("=v", "=v", "=v"),
+            ("i0=z&i[]=x&i[]=y", "i[]=x&i[]=y&i0=z", "i=x,y&i0=z"),
+            ("i[]=x&j=1&i[]=y", "i[]=x&i[]=y&j=1", "i=x,y&j=1"),
+            ("i[]=x&j[]=y", "i[]=x&j[]=y", "i=x&j=y"),
+            ("i[]=x&i=s", "i=s&i[]=x", "i=s&i=x"),
+            ("i[7]=x&i[7]=y", "i[]=x&i[]=y", "i=x,y"),
+            (
+                "i[a]=x&i]=y&[]=z&i[=w",
+                "[]=z&i[=w&i[a]=x&i]=y",
+                "[]=z&i[=w&i[a]=x&i]=y",
+            ),
+            ("i[]=", "i[]=", "i="),
+        ] {
+            assert_eq!(
+                to_sign(query, Decoding::Form, ArrayForm::Brackets),
+                brackets,
+                "{query}"
+            );
+            assert_eq!(
+                to_sign(query, Decoding::Form, ArrayForm::Joined),
+                joined,
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_equal_names_the_last_is_left() {
+        let query = Query::parse("a=1&A=2&b=x&a=3&a[]=4&a[]=5", Decoding::Raw).unwrap();
+        assert_eq!(query.value("a"), Some("3"));
+        assert_eq!(query.values("a").collect::<Vec<_>>(), ["3", "4", "5"]);
+        assert_eq!(query.value("c"), None);
+        let only_array = Query::parse("a[]=4", Decoding::Raw).unwrap();
+        assert_eq!(only_array.value("a"), None);
+    }
+
+    #[test]
+    fn without_escapes_every_decoding_reads_the_same() {
+        let mut random = Random::new(23);
+        for _ in 0..5_000 {
+            fuzz_query(&random.bytes(b"a=1&b=%41+&info[]=x&info[12]=y&auth_signature=&B&", 80));
+        }
+    }
+
+    pub(crate) fn fuzz_query(data: &[u8]) {
+        let Ok(text) = std::str::from_utf8(data) else {
+            return;
+        };
+        let all = [Decoding::Form, Decoding::KeepPlus, Decoding::Raw];
+        for query in all
+            .iter()
+            .filter_map(|&decoding| Query::parse(text, decoding).ok())
+        {
+            let is_sorted = query.parameters.is_sorted_by(|a, b| {
+                (&a.name, a.is_array) < (&b.name, b.is_array) || (a.name == b.name && a.is_array)
+            });
+            assert!(is_sorted, "{query:?}");
+        }
+        let plain = text.replace(['%', '+'], "");
+        let [form, keep_plus, raw] = all.map(|decoding| {
+            Query::parse(&plain, decoding).map(|query| {
+                let mut out = Vec::new();
+                query.write_to_sign(&mut out, ArrayForm::Brackets);
+                out
+            })
+        });
+        assert_eq!(form, raw);
+        assert_eq!(keep_plus, raw);
+    }
+}

@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn arbitrary_text_never_panics_and_parses_only_what_it_prints() {
         let mut random = Random::new(3);
-        for _ in 0..20_000 {
+        for _ in 0..4_000 {
             fuzz_socket_id(random.text(b"0123456789.. -a", 40).as_bytes());
         }
     }
