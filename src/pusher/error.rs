@@ -334,3 +334,172 @@ impl fmt::Display for ClientEventError<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REASONS: [CloseReason; 14] = [
+        CloseReason::TlsOnly,
+        CloseReason::UnknownApp,
+        CloseReason::AppDisabled,
+        CloseReason::OverQuota,
+        CloseReason::BadPath,
+        CloseReason::UnsupportedProtocol,
+        CloseReason::MissingProtocol,
+        CloseReason::OriginRefused,
+        CloseReason::NotAuthorized,
+        CloseReason::Terminated,
+        CloseReason::OverCapacity,
+        CloseReason::SlowConsumer,
+        CloseReason::Restart,
+        CloseReason::PongTimeout,
+    ];
+
+    #[test]
+    fn every_close_reason_fits_a_close_frame_and_may_be_sent_in_one() {
+        for reason in REASONS {
+            assert!((1..=123).contains(&reason.text().len()), "{reason:?}");
+            assert_ne!(reason.code().next_step(), NextStep::FrameOnly, "{reason:?}");
+            assert!(reason.code().value() < 4300, "{reason:?}");
+        }
+        assert_eq!(
+            CloseReason::Terminated.text(),
+            "You got disconnected by the app."
+        );
+    }
+
+    #[test]
+    fn the_range_of_a_code_says_what_the_client_does() {
+        for (code, value, next_step) in [
+            (Code::TlsOnly, 4000, NextStep::SwitchToTls),
+            (Code::UnknownApp, 4001, NextStep::GiveUp),
+            (Code::AppDisabled, 4003, NextStep::GiveUp),
+            (Code::OverQuota, 4004, NextStep::GiveUp),
+            (Code::BadPath, 4005, NextStep::GiveUp),
+            (Code::UnsupportedProtocol, 4007, NextStep::GiveUp),
+            (Code::MissingProtocol, 4008, NextStep::GiveUp),
+            (Code::Unauthorized, 4009, NextStep::GiveUp),
+            (Code::OverCapacity, 4100, NextStep::ReconnectAfterBackOff),
+            (Code::Restart, 4200, NextStep::ReconnectAtOnce),
+            (Code::PongTimeout, 4201, NextStep::ReconnectAtOnce),
+            (Code::ClientEventRejected, 4301, NextStep::FrameOnly),
+            (Code::WatchlistTooLong, 4302, NextStep::FrameOnly),
+        ] {
+            assert_eq!((code.value(), code.next_step()), (value, next_step));
+        }
+    }
+
+    #[test]
+    fn rejections_have_the_codes_and_texts_of_the_spec() {
+        let invalid = Some(("InvalidChannel", 400));
+        let auth = Some(("AuthError", 401));
+        for (rejection, code, subscription_error, text) in [
+            (
+                Rejection::InvalidFormat,
+                None,
+                None,
+                "Invalid message format",
+            ),
+            (
+                Rejection::UnsupportedEvent {
+                    event: "pusher:foo",
+                },
+                None,
+                None,
+                "Unsupported event received on socket: pusher:foo",
+            ),
+            (
+                Rejection::InvalidChannel(NameError::TooLong { chars_max: 200 }),
+                None,
+                invalid,
+                "Invalid channel name: it must not exceed 200 characters",
+            ),
+            (
+                Rejection::AlreadySubscribed { channel: "news" },
+                None,
+                None,
+                "Existing subscription to channel news",
+            ),
+            (
+                Rejection::NotSubscribed { channel: "news" },
+                None,
+                None,
+                "No current subscription to channel news, or subscription in progress",
+            ),
+            (
+                Rejection::ForeignUserChannel {
+                    channel: "#server-to-user-u1",
+                },
+                Some(4009),
+                auth,
+                "Sign in as the user of #server-to-user-u1 to subscribe to it",
+            ),
+            (
+                Rejection::NobodyToPresent {
+                    channel: "presence-a",
+                },
+                Some(4009),
+                auth,
+                "channel_data or a signed-in user required to subscribe to presence-a",
+            ),
+            (
+                Rejection::Member(MemberError::UserId),
+                None,
+                Some(("InvalidData", 400)),
+                "Invalid member: channel_data must have a user_id, a non-empty string or a number",
+            ),
+            (
+                Rejection::Member(MemberError::UserInfoTooLarge { bytes_max: 2048 }),
+                None,
+                Some(("LimitReached", 413)),
+                "Invalid member: user_info must not exceed 2048 bytes",
+            ),
+            (
+                Rejection::ChannelFull { users_max: 100 },
+                Some(4100),
+                Some(("LimitReached", 4100)),
+                "The maximum of 100 members of a presence channel is reached",
+            ),
+            (
+                Rejection::TooManySubscriptions,
+                Some(4100),
+                Some(("LimitReached", 4100)),
+                "The server cannot take more subscriptions at the moment",
+            ),
+            (
+                Rejection::SignInOtherUser,
+                Some(4009),
+                None,
+                "Invalid signin: the connection is signed in as another user",
+            ),
+            (
+                Rejection::WatchlistTooLong { users_max: 100 },
+                Some(4302),
+                None,
+                "The watchlist is too long, only its first 100 users are watched",
+            ),
+            (
+                Rejection::ClientEvent(ClientEventError::ChannelKind),
+                Some(4301),
+                None,
+                "Client event rejected - only supported on private and presence channels",
+            ),
+            (
+                Rejection::ClientEvent(ClientEventError::NotSubscribed {
+                    channel: "private-a",
+                }),
+                Some(4301),
+                None,
+                "Cannot broadcast client event (connection not subscribed to channel private-a)",
+            ),
+        ] {
+            assert_eq!(rejection.to_string(), text);
+            assert_eq!(rejection.code().map(Code::value), code, "{text}");
+            let found = rejection
+                .subscription_error()
+                .map(|error| (error.kind, error.status));
+            assert_eq!(found, subscription_error, "{text}");
+        }
+    }
+}

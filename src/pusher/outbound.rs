@@ -164,6 +164,18 @@ pub fn cache_miss(out: &mut Vec<u8>, channel: &str) {
     out.extend_from_slice(br#"{}"}"#);
 }
 
+/// Which users of a watchlist are there and which are not; a state without users is left out.
+pub fn watchlist_events<'a>(
+    out: &mut Vec<u8>,
+    online: impl Iterator<Item = &'a str>,
+    offline: impl Iterator<Item = &'a str>,
+) {
+    out.extend_from_slice(br#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":["#);
+    let is_first = !write_watched(out, true, "online", online);
+    write_watched(out, is_first, "offline", offline);
+    out.extend_from_slice(br#"]}"}"#);
+}
+
 /// A sign-in succeeded. `data` is an object holding the received string unchanged.
 pub fn signin_success(out: &mut Vec<u8>, user_data: &str) {
     out.extend_from_slice(br#"{"event":"pusher:signin_success","data":{"user_data":"#);
@@ -176,6 +188,33 @@ fn write_source(out: &mut Vec<u8>, source: StringSource<'_>) {
         StringSource::Token(token) => out.extend_from_slice(token.as_bytes()),
         StringSource::Text(text) => escape::write_string(out, text),
     }
+}
+
+/// Appends one entry of `events` unless there are no users; says whether it did.
+fn write_watched<'a>(
+    out: &mut Vec<u8>,
+    is_first: bool,
+    name: &str,
+    users: impl Iterator<Item = &'a str>,
+) -> bool {
+    let mut users = users.peekable();
+    if users.peek().is_none() {
+        return false;
+    }
+    if !is_first {
+        out.push(b',');
+    }
+    out.extend_from_slice(br#"{\"name\":\""#);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(br#"\",\"user_ids\":["#);
+    for (index, user_id) in users.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        escape::write_nested_string(out, user_id);
+    }
+    out.extend_from_slice(b"]}");
+    true
 }
 
 /// Everything up to and including the opening quote of `data`.
@@ -206,4 +245,228 @@ fn write_number(out: &mut Vec<u8>, number: u32) {
 
 fn write_escaped(out: &mut Vec<u8>, depth: Depth, message: impl Display) {
     write!(Escaping { out, depth }, "{message}").expect("writing into a buffer does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pusher::channel::NameError;
+    use crate::pusher::error::Rejection;
+    use crate::pusher::testing::Random;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = b"before".to_vec();
+        write(&mut out);
+        String::from_utf8(out)
+            .unwrap()
+            .strip_prefix("before")
+            .unwrap()
+            .to_owned()
+    }
+
+    /// The `data` string of a frame.
+    fn data(frame: &str) -> String {
+        let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+        frame["data"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_frames_of_the_spec_byte_for_byte() {
+        let id = SocketId::parse("1234567890.987654321")
+            .unwrap()
+            .possible()
+            .unwrap();
+        let ann = RosterPiece::new("u1", r#"{"name":"Ann"}"#);
+        let nobody = RosterPiece::new("u2", "{}");
+        let cy = RosterPiece::new("u3", r#"{"name":"Cy"}"#);
+        let room = "presence-room";
+        for (frame, expected) in [
+            (
+                written(|out| connection_established(out, id, 120)),
+                r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1234567890.987654321\",\"activity_timeout\":120}"}"#,
+            ),
+            (
+                written(|out| subscription_succeeded(out, "news")),
+                r#"{"event":"pusher_internal:subscription_succeeded","channel":"news","data":"{}"}"#,
+            ),
+            (
+                written(|out| {
+                    subscription_succeeded_presence(out, room, [&ann, &nobody].into_iter());
+                }),
+                r#"{"event":"pusher_internal:subscription_succeeded","channel":"presence-room","data":"{\"presence\":{\"ids\":[\"u1\",\"u2\"],\"hash\":{\"u1\":{\"name\":\"Ann\"},\"u2\":{}},\"count\":2}}"}"#,
+            ),
+            (
+                written(|out| subscription_succeeded_presence(out, room, [].into_iter())),
+                r#"{"event":"pusher_internal:subscription_succeeded","channel":"presence-room","data":"{\"presence\":{\"ids\":[],\"hash\":{},\"count\":0}}"}"#,
+            ),
+            (
+                written(|out| member_added(out, room, &cy)),
+                r#"{"event":"pusher_internal:member_added","channel":"presence-room","data":"{\"user_id\":\"u3\",\"user_info\":{\"name\":\"Cy\"}}"}"#,
+            ),
+            (
+                written(|out| member_removed(out, room, &cy)),
+                r#"{"event":"pusher_internal:member_removed","channel":"presence-room","data":"{\"user_id\":\"u3\"}"}"#,
+            ),
+            (
+                written(|out| subscription_count(out, "news", 3)),
+                r#"{"event":"pusher_internal:subscription_count","channel":"news","data":"{\"subscription_count\":3}"}"#,
+            ),
+            (
+                written(|out| cache_miss(out, "cache-x")),
+                r#"{"event":"pusher:cache_miss","channel":"cache-x","data":"{}"}"#,
+            ),
+            (written(pong), r#"{"event":"pusher:pong","data":"{}"}"#),
+            (written(ping), r#"{"event":"pusher:ping","data":"{}"}"#),
+            (
+                written(|out| error(out, Some(4009), "a \"b\"")),
+                r#"{"event":"pusher:error","data":{"code":4009,"message":"a \"b\""}}"#,
+            ),
+            (
+                written(|out| error(out, None, Rejection::InvalidFormat)),
+                r#"{"event":"pusher:error","data":{"code":null,"message":"Invalid message format"}}"#,
+            ),
+            (
+                written(|out| {
+                    let auth = SubscriptionError {
+                        kind: "AuthError",
+                        status: 401,
+                    };
+                    subscription_error(out, "private-x", auth, "...");
+                }),
+                r#"{"event":"pusher:subscription_error","channel":"private-x","data":"{\"type\":\"AuthError\",\"error\":\"...\",\"status\":401}"}"#,
+            ),
+            (
+                written(|out| signin_success(out, r#"{"id":"u1"}"#)),
+                r#"{"event":"pusher:signin_success","data":{"user_data":"{\"id\":\"u1\"}"}}"#,
+            ),
+            (
+                written(|out| {
+                    watchlist_events(out, ["u2"].into_iter(), ["u3", "u4"].into_iter());
+                }),
+                r#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"online\",\"user_ids\":[\"u2\"]},{\"name\":\"offline\",\"user_ids\":[\"u3\",\"u4\"]}]}"}"#,
+            ),
+            (
+                written(|out| watchlist_events(out, [].into_iter(), ["u3"].into_iter())),
+                r#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"offline\",\"user_ids\":[\"u3\"]}]}"}"#,
+            ),
+            (
+                written(|out| watchlist_events(out, [].into_iter(), [].into_iter())),
+                r#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":[]}"}"#,
+            ),
+        ] {
+            assert_eq!(frame, expected);
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&frame).is_ok(),
+                "{frame}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_event_copies_tokens_and_escapes_text() {
+        use StringSource::{Text, Token};
+        for (name, data, user_id, expected) in [
+            (
+                Token(r#""price""#),
+                Token(r#""{\"eur\":1}""#),
+                None,
+                r#"{"event":"price","channel":"news","data":"{\"eur\":1}"}"#,
+            ),
+            (
+                Text("price"),
+                Text(r#"{"eur":1.0}"#),
+                None,
+                r#"{"event":"price","channel":"news","data":"{\"eur\":1.0}"}"#,
+            ),
+            (
+                Token(r#""client-typing""#),
+                Text("{}"),
+                Some("u\"1"),
+                r#"{"event":"client-typing","channel":"news","data":"{}","user_id":"u\"1"}"#,
+            ),
+            (
+                Token(r#""\u0065\/""#),
+                Token(r#""""#),
+                None,
+                r#"{"event":"\u0065\/","channel":"news","data":""}"#,
+            ),
+        ] {
+            assert_eq!(
+                written(|out| event(out, name, "news", data, user_id)),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn texts_within_a_data_string_decode_to_themselves() {
+        let mut random = Random::new(22);
+        for _ in 0..500 {
+            fuzz_outbound(&random.bytes(b"name \"\\\n\x00\x1f{}[]\xf0\x9f\x98\x80", 60));
+        }
+    }
+
+    pub(crate) fn fuzz_outbound(bytes: &[u8]) {
+        let text = &*String::from_utf8_lossy(bytes);
+        let invalid = Rejection::InvalidChannel(NameError::Character)
+            .subscription_error()
+            .unwrap();
+        let frame = written(|out| subscription_error(out, text, invalid, text));
+        let inner: serde_json::Value = serde_json::from_str(&data(&frame)).unwrap();
+        assert_eq!(inner["error"], text);
+
+        let piece = RosterPiece::new(text, "[1.0]");
+        let frame = written(|out| member_added(out, "presence-a", &piece));
+        let inner: serde_json::Value = serde_json::from_str(&data(&frame)).unwrap();
+        assert_eq!(inner["user_id"], text);
+        let pieces = [&piece].into_iter();
+        let frame = written(|out| subscription_succeeded_presence(out, "presence-a", pieces));
+        let inner: serde_json::Value = serde_json::from_str(&data(&frame)).unwrap();
+        assert_eq!(inner["presence"]["ids"][0], text);
+        assert!(inner["presence"]["hash"][text].is_array());
+
+        let frame = written(|out| {
+            event(
+                out,
+                StringSource::Text(text),
+                "a",
+                StringSource::Text(text),
+                Some(text),
+            );
+        });
+        let outer: serde_json::Value = serde_json::from_str(&frame).unwrap();
+        assert!(
+            ["event", "data", "user_id"]
+                .iter()
+                .all(|member| outer[member] == text)
+        );
+        let frame = written(|out| error(out, None, Rejection::UnsupportedEvent { event: text }));
+        assert!(serde_json::from_str::<serde_json::Value>(&frame).is_ok());
+        let frame = written(|out| signin_success(out, text));
+        let outer: serde_json::Value = serde_json::from_str(&frame).unwrap();
+        assert_eq!(outer["data"]["user_data"], text);
+    }
+
+    #[test]
+    fn the_header_of_a_frame_has_its_shortest_form() {
+        for (payload_bytes, header) in [
+            (0, &[0x81, 0][..]),
+            (1, &[0x81, 1]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65_535, &[0x81, 126, 0xff, 0xff]),
+            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+            (200_000, &[0x81, 127, 0, 0, 0, 0, 0, 3, 0x0d, 0x40]),
+        ] {
+            let payload: Vec<u8> = (0..payload_bytes).map(|i| i as u8).collect();
+            // Behind another frame, as in a run.
+            let mut out = b"before".to_vec();
+            write_text_frame(&mut out, |out| out.extend_from_slice(&payload));
+            assert_eq!(
+                out,
+                [b"before", header, &payload].concat(),
+                "{payload_bytes}"
+            );
+        }
+    }
 }

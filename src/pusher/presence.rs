@@ -7,12 +7,10 @@
 //! size is written by copying (decisions 34).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::value::RawValue;
-
 use super::escape;
+use super::json::{self, Kind};
 
 /// Longest user id of a member (WebSocket spec 10.1), in characters.
 pub const MEMBER_ID_CHARS_MAX: usize = 128;
@@ -33,17 +31,16 @@ pub struct Member<'a> {
 impl<'a> Member<'a> {
     /// Reads `channel_data`. Numbers become their decimal text, so that 10 and "10" are one user.
     pub fn parse(channel_data: &'a str, user_info_bytes_max: usize) -> Result<Self, MemberError> {
-        let object: BTreeMap<Cow<'a, str>, &'a RawValue> =
-            serde_json::from_str(channel_data).map_err(|_| MemberError::NotAnObject)?;
-        let user_id = object.get("user_id").ok_or(MemberError::UserId)?.get();
-        let user_id = match user_id.as_bytes()[0] {
-            b'"' => serde_json::from_str(user_id).map_err(|_| MemberError::UserId)?,
-            b'-' | b'0'..=b'9' => decimal_text(user_id)?,
-            _ => return Err(MemberError::UserId),
+        let [user_id, user_info] = json::fields(channel_data, &["user_id", "user_info"])
+            .map_err(|_| MemberError::NotAnObject)?;
+        let user_id = user_id.ok_or(MemberError::UserId)?;
+        let user_id = match user_id.kind() {
+            Kind::Number => decimal_text(user_id.raw())?,
+            _ => user_id.decode().ok_or(MemberError::UserId)?,
         };
-        let user_info = match object.get("user_info").map(|info| info.get()) {
-            None | Some("null") => USER_INFO_ABSENT,
-            Some(info) => info,
+        let user_info = match user_info {
+            Some(info) if !info.is_null() => info.raw(),
+            _ => USER_INFO_ABSENT,
         };
         Self::new(user_id, user_info, user_info_bytes_max)
     }
@@ -158,5 +155,153 @@ impl RosterPiece {
     /// The member of `hash`: id, colon, info.
     pub fn entry(&self) -> &[u8] {
         &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pusher::testing::Random;
+
+    fn parse(channel_data: &str) -> Result<(String, &str), MemberError> {
+        let member = Member::parse(channel_data, USER_INFO_BYTES_MAX)?;
+        Ok((member.user_id.into_owned(), member.user_info))
+    }
+
+    #[test]
+    fn user_ids_are_strings_or_the_decimal_text_of_numbers() {
+        for (channel_data, user_id) in [
+            (r#"{"user_id":"u1"}"#, "u1"),
+            (r#"{"user_id":"10"}"#, "10"),
+            (r#"{"user_id":10}"#, "10"),
+            (r#"{"user_id":0}"#, "0"),
+            (r#"{"user_id":-7}"#, "-7"),
+            (
+                r#"{"user_id":12345678901234567890123}"#,
+                "12345678901234567890123",
+            ),
+            (r#"{"user_id":1.0}"#, "1"),
+            (r#"{"user_id":1.5}"#, "1.5"),
+            (r#"{"user_id":1e3}"#, "1000"),
+            (r#"{"user_id":25E-2}"#, "0.25"),
+            (r#"{"user_id":" "}"#, " "),
+            (r#"{"user_id":"a:b \u00e9\"\n"}"#, "a:b \u{e9}\"\n"),
+            (r#"{"user_id":"a","user_id":"b"}"#, "b"),
+            (r#"{"user\u005fid":"a"}"#, "a"),
+            ("\t{ \"user_id\" : \"a\" }\n", "a"),
+        ] {
+            assert_eq!(
+                parse(channel_data),
+                Ok((user_id.to_owned(), "{}")),
+                "{channel_data}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_channel_data_is_refused() {
+        use MemberError::*;
+        for (channel_data, error) in [
+            ("", NotAnObject),
+            ("u1", NotAnObject),
+            ("null", NotAnObject),
+            ("[]", NotAnObject),
+            (r#""{}""#, NotAnObject),
+            (r#"{"user_id":"u1"} x"#, NotAnObject),
+            (r#"{"user_id":"u1""#, NotAnObject),
+            (r#"{"user_id":"\ud800"}"#, NotAnObject),
+            ("{}", UserId),
+            (r#"{"user_id":null}"#, UserId),
+            (r#"{"user_id":""}"#, UserId),
+            (r#"{"user_id":true}"#, UserId),
+            (r#"{"user_id":{}}"#, UserId),
+            (r#"{"user_id":["u1"]}"#, UserId),
+            (r#"{"user_id":1e400}"#, UserId),
+            (r#"{"user_id":1e300}"#, UserIdTooLong),
+            (r#"{"user_id":"a","user_id":null}"#, UserId),
+            (r#"{"id":"u1"}"#, UserId),
+        ] {
+            assert_eq!(parse(channel_data), Err(error), "{channel_data}");
+        }
+    }
+
+    #[test]
+    fn user_info_is_kept_byte_for_byte() {
+        for info in [
+            "{}",
+            r#"{"name":"Ann"}"#,
+            r#"{ "n" : 1.0, "big":12345678901234567890, "u":"\u00e9\/" }"#,
+            "[]",
+            r#""text""#,
+            "1e400",
+            "false",
+            "{\"nested\":{\"\u{1f600}\":[1,2]}}",
+        ] {
+            let channel_data = format!(r#"{{"user_info":{info},"user_id":"u"}}"#);
+            assert_eq!(parse(&channel_data), Ok(("u".to_owned(), info)));
+        }
+        assert_eq!(
+            parse(r#"{"user_id":"u","user_info":null}"#),
+            Ok(("u".to_owned(), "{}"))
+        );
+    }
+
+    #[test]
+    fn limits_are_inclusive_and_ids_are_counted_in_characters() {
+        let with_id = |id: &str| parse(&format!(r#"{{"user_id":"{id}"}}"#)).map(|_| ());
+        assert_eq!(with_id(&"\u{e9}".repeat(128)), Ok(()));
+        assert_eq!(
+            with_id(&"\u{e9}".repeat(129)),
+            Err(MemberError::UserIdTooLong)
+        );
+        let with_info = |bytes: usize| {
+            let info = "a".repeat(bytes - 2);
+            parse(&format!(r#"{{"user_id":"u","user_info":"{info}"}}"#)).map(|_| ())
+        };
+        let bytes_max = USER_INFO_BYTES_MAX as u32;
+        assert_eq!(with_info(USER_INFO_BYTES_MAX), Ok(()));
+        assert_eq!(
+            with_info(USER_INFO_BYTES_MAX + 1),
+            Err(MemberError::UserInfoTooLarge { bytes_max })
+        );
+        assert!(Member::new("u".into(), "{}", 1).unwrap_err().is_limit());
+        assert!(!Member::new("".into(), "{}", 2).unwrap_err().is_limit());
+    }
+
+    #[test]
+    fn a_roster_piece_is_escaped_once() {
+        let piece = RosterPiece::new("u\"1", r#"{"name":"A\n\"n\""}"#);
+        assert_eq!(piece.id(), br#"\"u\\\"1\""#);
+        assert_eq!(piece.info(), br#"{\"name\":\"A\\n\\\"n\\\"\"}"#);
+        assert_eq!(piece.entry(), [piece.id(), b":", piece.info()].concat());
+    }
+
+    #[test]
+    fn arbitrary_channel_data_makes_pieces_that_decode_to_it() {
+        let mut random = Random::new(10);
+        let vocabulary = br#"{"user_id":"u1\u00e9\n","user_info":{"name":"Mr. P"},"x":[1.0e3]}"#;
+        for _ in 0..4_000 {
+            fuzz_member(&random.bytes(vocabulary, 100));
+            fuzz_member(&[&vocabulary[..20], &random.bytes(vocabulary, 30), b"}"].concat());
+        }
+        fuzz_member(vocabulary);
+    }
+
+    pub(crate) fn fuzz_member(data: &[u8]) {
+        let Ok(text) = std::str::from_utf8(data) else {
+            return;
+        };
+        let Ok(member) = Member::parse(text, USER_INFO_BYTES_MAX) else {
+            return;
+        };
+        let piece = RosterPiece::new(&member.user_id, member.user_info);
+        let decode = |piece: &[u8]| -> String {
+            serde_json::from_slice(&[b"\"", piece, b"\""].concat()).unwrap()
+        };
+        assert_eq!(
+            serde_json::from_str::<String>(&decode(piece.id())).unwrap(),
+            member.user_id
+        );
+        assert_eq!(decode(piece.info()), member.user_info);
     }
 }
