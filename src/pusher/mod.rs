@@ -18,6 +18,7 @@ pub mod json;
 pub mod inbound;
 pub mod presence;
 pub mod rest;
+pub mod sign_in;
 
 pub mod error;
 pub mod escape;
