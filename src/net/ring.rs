@@ -394,3 +394,260 @@ fn lost(what: &'static str) -> ! {
     tracing::error!("the side ring: {what}; aborting");
     process::abort()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use smallvec::smallvec;
+
+    use super::*;
+
+    /// Runs a body with each kind of sender there is. Where there is no io_uring it says so past
+    /// the capture of the test harness: a run without the ring must not look like one with it.
+    fn with_each_sender(body: impl Fn(&mut Sender)) {
+        match Sender::ring() {
+            Ok(mut ring) => {
+                body(&mut ring);
+                assert!(ring.is_ring(), "the ring was given up");
+            }
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "NOT TESTED: sends through a ring: {error}");
+            }
+        }
+        body(&mut Sender::Plain);
+    }
+
+    fn item<'a>(slot: u32, socket: &impl AsRawFd, slices: &[&'a [u8]]) -> SendItem<'a> {
+        SendItem {
+            slot,
+            fd: socket.as_raw_fd(),
+            slices: slices.into(),
+        }
+    }
+
+    /// The outcomes of a batch; checks that each slot comes back, in order.
+    fn send<'a>(sender: &mut Sender, items: Vec<SendItem<'a>>) -> Vec<SendOutcome> {
+        let slots: Vec<u32> = items.iter().map(|item| item.slot).collect();
+        let stale = SendResult {
+            slot: 77,
+            outcome: SendOutcome::Refused,
+        };
+        let mut results = vec![stale];
+        sender.send_batch(items, &mut results);
+        assert_eq!(
+            results.iter().map(|result| result.slot).collect::<Vec<_>>(),
+            slots
+        );
+        results.iter().map(|result| result.outcome).collect()
+    }
+
+    /// What has arrived so far, without waiting for more.
+    fn arrived(socket: &mut UnixStream) -> Vec<u8> {
+        socket.set_nonblocking(true).unwrap();
+        let mut bytes = Vec::new();
+        let _ = socket.read_to_end(&mut bytes);
+        bytes
+    }
+
+    fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener.accept().unwrap().0, client)
+    }
+
+    #[test]
+    fn an_empty_batch_has_no_results() {
+        with_each_sender(|sender| assert_eq!(send(sender, vec![]), []));
+    }
+
+    #[test]
+    fn slices_of_one_item_leave_as_one_run_and_items_as_their_own() {
+        with_each_sender(|sender| {
+            let [mut a, mut b, mut c] = [(); 3].map(|()| UnixStream::pair().unwrap());
+            let many = vec![b"xy".as_slice(); SLICES_MAX + 1];
+            let outcomes = send(
+                sender,
+                vec![
+                    item(3, &a.0, &[b"one"]),
+                    item(1, &b.0, &[b"t", b"", b"w", b"o", b"!"]),
+                    item(2, &a.0, &[]),
+                    item(0, &a.0, &[b" more"]),
+                    item(9, &c.0, &many),
+                ],
+            );
+            let expected = [3, 4, 0, 5, 2 * SLICES_MAX].map(SendOutcome::Sent);
+            assert_eq!(outcomes, expected);
+            assert_eq!(arrived(&mut a.1), b"one more");
+            assert_eq!(arrived(&mut b.1), b"two!");
+            assert_eq!(arrived(&mut c.1), b"xy".repeat(SLICES_MAX));
+        });
+    }
+
+    #[test]
+    fn a_socket_without_room_takes_a_part_and_then_refuses() {
+        with_each_sender(|sender| {
+            let (ours, mut theirs) = tcp_pair();
+            rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
+            let block: Vec<u8> = (0..8 << 20).map(|index: u32| (index % 251) as u8).collect();
+            let (front, back) = block.split_at(100);
+            // The socket blocks: that the send does not is the flag's doing. The kernel may make
+            // more room while the peer's side takes its share, so try until it refuses.
+            let mut sent = 0;
+            let mut shorts = 0;
+            loop {
+                let rest = [&front[sent.min(100)..], &back[sent.saturating_sub(100)..]];
+                match send(sender, vec![item(1, &ours, &rest)])[..] {
+                    [SendOutcome::Sent(count)] => {
+                        assert!(count > 0 && count < block.len() - sent);
+                        sent += count;
+                        shorts += 1;
+                    }
+                    [SendOutcome::Refused] => break,
+                    ref other => panic!("{other:?}"),
+                }
+            }
+            assert!(shorts > 0);
+            let one = send(sender, vec![item(1, &ours, &[&block[sent..]])]);
+            assert_eq!(one, [SendOutcome::Refused]);
+            let mut received = vec![0; sent];
+            theirs.read_exact(&mut received).unwrap();
+            assert_eq!(received, block[..sent]);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_has_gone_fails_alone() {
+        with_each_sender(|sender| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (mut alive, fine) = UnixStream::pair().unwrap();
+            let closed = UnixStream::pair().unwrap().0.as_raw_fd();
+            drop(theirs);
+            let outcomes = send(
+                sender,
+                vec![
+                    item(1, &ours, &[b"lost"]),
+                    item(2, &ours, &[b"lo", b"st"]),
+                    item(3, &fine, &[b"kept"]),
+                    SendItem {
+                        slot: 4,
+                        fd: closed,
+                        slices: smallvec![b"x".as_slice()],
+                    },
+                    SendItem {
+                        slot: 5,
+                        fd: -1,
+                        slices: smallvec![b"x".as_slice()],
+                    },
+                ],
+            );
+            let [pipe, bad] = [Errno::PIPE, Errno::BADF].map(SendOutcome::Failed);
+            assert_eq!(outcomes, [pipe, pipe, SendOutcome::Sent(4), bad, bad]);
+            assert_eq!(arrived(&mut alive), b"kept");
+        });
+    }
+
+    #[test]
+    fn a_batch_may_be_larger_than_any_queue() {
+        with_each_sender(|sender| {
+            let mut pairs: Vec<_> = (0..32).map(|_| UnixStream::pair().unwrap()).collect();
+            for count in [
+                1,
+                ENTER_SENDS_MAX - 1,
+                ENTER_SENDS_MAX,
+                ENTER_SENDS_MAX + 1,
+                3000,
+            ] {
+                let lines: Vec<String> = (0..count).map(|number| format!("{number}\n")).collect();
+                let items = lines.iter().enumerate().map(|(number, line)| {
+                    let (front, back) = line.as_bytes().split_at(1);
+                    let socket = &pairs[number % pairs.len()].0;
+                    match number % 3 {
+                        0 => item(number as u32, socket, &[front, back]),
+                        _ => item(number as u32, socket, &[line.as_bytes()]),
+                    }
+                });
+                let outcomes = send(sender, items.collect());
+                let expected = lines.iter().map(|line| SendOutcome::Sent(line.len()));
+                assert_eq!(outcomes, expected.collect::<Vec<_>>());
+                let streams = pairs.len();
+                for (first, pair) in pairs.iter_mut().enumerate() {
+                    let expected: String = lines
+                        .iter()
+                        .skip(first)
+                        .step_by(streams)
+                        .map(String::as_str)
+                        .collect();
+                    assert_eq!(arrived(&mut pair.1), expected.as_bytes());
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_batch_in_steady_state_allocates_nothing() {
+        let Ok(Sender::Ring(mut ring)) = Sender::ring() else {
+            return;
+        };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut results = Vec::new();
+        let mut capacities = Vec::new();
+        for _ in 0..4 {
+            results.clear();
+            let items = (0..ENTER_SENDS_MAX as u32).map(|slot| match slot % 2 {
+                0 => item(slot, &ours, &[b"a"]),
+                _ => item(slot, &ours, &[b"b", b"c"]),
+            });
+            assert_eq!(ring.send_some(items, &mut results), Ok(ENTER_SENDS_MAX));
+            assert_eq!(arrived(&mut theirs), b"abc".repeat(ENTER_SENDS_MAX / 2));
+            let scratch = [
+                ring.queued.capacity(),
+                ring.iovecs.capacity(),
+                ring.headers.capacity(),
+            ];
+            capacities.push((scratch, results.capacity()));
+        }
+        assert!(
+            capacities[1..].iter().all(|each| *each == capacities[1]),
+            "{capacities:?}"
+        );
+    }
+
+    #[test]
+    fn what_a_failed_ring_did_not_take_is_refused_and_the_rest_goes_plainly() {
+        let Ok(Sender::Ring(ring)) = Sender::ring() else {
+            return;
+        };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        // Another file under the ring's number: every enter fails with EOPNOTSUPP.
+        let other = sys::eventfd().unwrap();
+        // SAFETY: an open descriptor; never dropped here, so the ring stays its owner.
+        let ring_fd = unsafe { OwnedFd::from_raw_fd(ring.ring.as_raw_fd()) };
+        let mut ring_fd = mem::ManuallyDrop::new(ring_fd);
+        rustix::io::dup2(&other, &mut ring_fd).unwrap();
+        let mut sender = Sender::Ring(ring);
+        let items = (0..ENTER_SENDS_MAX as u32 + 2).map(|slot| item(slot, &ours, &[b"x"]));
+        let outcomes = send(&mut sender, items.collect());
+        assert!(!sender.is_ring());
+        let (refused, sent) = outcomes.split_at(ENTER_SENDS_MAX);
+        assert!(
+            refused
+                .iter()
+                .all(|outcome| *outcome == SendOutcome::Refused)
+        );
+        assert_eq!(sent, [SendOutcome::Sent(1); 2]);
+        assert_eq!(arrived(&mut theirs), b"xx");
+    }
+
+    #[test]
+    fn the_probe_agrees_with_the_ring_and_the_reasons_read_well() {
+        assert_eq!(uring_available().is_ok(), Sender::ring().is_ok());
+        let forbidden = RingError::Refused(Errno::PERM).to_string();
+        assert!(forbidden.contains("seccomp"), "{forbidden}");
+        let lacks = RingError::Lacks("SENDMSG").to_string();
+        assert_eq!(lacks, "this kernel's io_uring lacks SENDMSG");
+    }
+}

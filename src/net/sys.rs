@@ -148,7 +148,7 @@ pub struct Listeners {
 /// Why there are no listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenError {
-    /// Somebody listens there already, perhaps another instance of this server.
+    /// Somebody has the address already, perhaps another instance of this server.
     InUse,
     /// A step was refused: its name and what the kernel said.
     Refused(&'static str, Errno),
@@ -157,7 +157,7 @@ pub enum ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InUse => f.write_str("another process, or another instance, listens there"),
+            Self::InUse => f.write_str("the address is in use, perhaps by another instance"),
             Self::Refused(step, errno) => write!(f, "{step}: {errno}"),
         }
     }
@@ -269,4 +269,276 @@ fn borrow<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
     // call it is made for, and that call only receives, sends or shuts down: a number whose stream
     // has been closed meanwhile costs an EBADF or bytes on a wrong socket, not memory.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Barrier;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::io::FdFlags;
+
+    use super::*;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    /// For tests that give a port back and want it again: where no other test takes ports from.
+    const OWN_HOST: [u8; 4] = [127, 77, 0, 1];
+
+    /// Accepts from a listener until nobody waits; a connection of a loopback client is in the
+    /// backlog when its connect has returned.
+    fn accept_all(listener: &OwnedFd) -> Vec<OwnedFd> {
+        let mut accepted = Vec::new();
+        assert_eq!(
+            accept_burst(listener, 1000, |fd| accepted.push(fd)),
+            BurstEnd::Empty
+        );
+        accepted
+    }
+
+    fn tcp_pair() -> (TcpStream, OwnedFd) {
+        let listeners = listen(ANY_PORT, 1).unwrap();
+        let client = TcpStream::connect(listeners.address).unwrap();
+        let accepted = accept_all(&listeners.sockets[0]).pop().unwrap();
+        (client, accepted)
+    }
+
+    /// Repeats a receive until something has arrived: loopback is fast, not instant.
+    fn recv_soon(fd: RawFd, buffer: &mut [u8]) -> Result<Received, Errno> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match recv(fd, buffer) {
+                Ok(Received::Nothing) if Instant::now() < deadline => thread::yield_now(),
+                result => return result,
+            }
+        }
+    }
+
+    #[test]
+    fn a_receive_tells_nothing_from_bytes_from_the_end() {
+        let (mut client, server) = tcp_pair();
+        let mut buffer = [0; 4];
+        assert_eq!(recv(server.as_raw_fd(), &mut buffer), Ok(Received::Nothing));
+        client.write_all(b"hello").unwrap();
+        assert_eq!(
+            recv_soon(server.as_raw_fd(), &mut buffer),
+            Ok(Received::Bytes(4))
+        );
+        assert_eq!(&buffer, b"hell");
+        assert_eq!(
+            recv_soon(server.as_raw_fd(), &mut buffer),
+            Ok(Received::Bytes(1))
+        );
+        assert_eq!(buffer[0], b'o');
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(
+            recv_soon(server.as_raw_fd(), &mut buffer),
+            Ok(Received::End)
+        );
+    }
+
+    #[test]
+    fn a_blocking_socket_does_not_make_a_receive_or_a_send_wait() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert_eq!(recv(ours.as_raw_fd(), &mut [0; 4]), Ok(Received::Nothing));
+        let block = [0; 65536];
+        let mut sent = 0;
+        let refused = loop {
+            match send(ours.as_raw_fd(), &block) {
+                Ok(count) => sent += count,
+                Err(errno) => break errno,
+            }
+        };
+        assert_eq!(refused, Errno::AGAIN);
+        assert!(sent > 0);
+        assert_eq!(
+            send_slices(ours.as_raw_fd(), &[b"a", b"b"]),
+            Err(Errno::AGAIN)
+        );
+        drop(theirs);
+        assert_eq!(send(ours.as_raw_fd(), b"a"), Err(Errno::PIPE));
+        assert_eq!(
+            send_slices(ours.as_raw_fd(), &[b"a", b"b"]),
+            Err(Errno::PIPE)
+        );
+    }
+
+    #[test]
+    fn several_slices_leave_as_one_run() {
+        let (mut client, server) = tcp_pair();
+        let many = vec![b"xy".as_slice(); SLICES_MAX + 1];
+        assert_eq!(send_slices(server.as_raw_fd(), &[]), Ok(0));
+        assert_eq!(
+            send_slices(server.as_raw_fd(), &[b"ab", b"", b"cd", b"e"]),
+            Ok(5)
+        );
+        assert_eq!(send_slices(server.as_raw_fd(), &many), Ok(2 * SLICES_MAX));
+        drop(server);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert_eq!(text, format!("abcde{}", "xy".repeat(SLICES_MAX)));
+    }
+
+    #[test]
+    fn after_shutdown_write_the_peer_sees_the_end_and_may_still_send() {
+        let (mut client, server) = tcp_pair();
+        shutdown_write(server.as_raw_fd()).unwrap();
+        assert_eq!(client.read(&mut [0; 4]).unwrap(), 0);
+        client.write_all(b"x").unwrap();
+        assert_eq!(
+            recv_soon(server.as_raw_fd(), &mut [0; 4]),
+            Ok(Received::Bytes(1))
+        );
+        shutdown_both(server.as_raw_fd()).unwrap();
+        assert_eq!(recv(server.as_raw_fd(), &mut [0; 4]), Ok(Received::End));
+        assert_eq!(send(server.as_raw_fd(), b"x"), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn a_number_that_is_no_descriptor_is_an_error() {
+        for fd in [-1, RawFd::MIN, RawFd::MAX] {
+            assert_eq!(recv(fd, &mut [0; 4]), Err(Errno::BADF));
+            assert_eq!(send(fd, b"x"), Err(Errno::BADF));
+            assert_eq!(send_slices(fd, &[b"x", b"y"]), Err(Errno::BADF));
+            assert_eq!(shutdown_write(fd), Err(Errno::BADF));
+            assert_eq!(shutdown_both(fd), Err(Errno::BADF));
+        }
+    }
+
+    #[test]
+    fn accepted_sockets_are_non_blocking_close_on_exec_and_have_no_delay() {
+        for localhost in [ANY_PORT.ip(), Ipv6Addr::LOCALHOST.into()] {
+            let listeners = match listen(SocketAddr::new(localhost, 0), 2) {
+                Err(ListenError::Refused(_, Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
+                    if localhost.is_ipv6() =>
+                {
+                    continue;
+                }
+                listeners => listeners.unwrap(),
+            };
+            let clients: Vec<_> = (0..16)
+                .map(|_| TcpStream::connect(listeners.address).unwrap())
+                .collect();
+            let accepted: Vec<_> = listeners.sockets.iter().flat_map(accept_all).collect();
+            assert_eq!(accepted.len(), clients.len());
+            for fd in accepted {
+                assert!(sockopt::tcp_nodelay(&fd).unwrap());
+                assert!(
+                    rustix::io::fcntl_getfd(&fd)
+                        .unwrap()
+                        .contains(FdFlags::CLOEXEC)
+                );
+                let error = TcpStream::from(fd).read(&mut [0; 4]).unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_ends_at_its_limit_or_with_the_backlog() {
+        let listeners = listen(ANY_PORT, 1).unwrap();
+        let _clients = [(); 5].map(|()| TcpStream::connect(listeners.address).unwrap());
+        let mut accepted = Vec::new();
+        let mut burst = |limit| {
+            let end = accept_burst(&listeners.sockets[0], limit, |fd| accepted.push(fd));
+            (end, accepted.len())
+        };
+        assert_eq!(burst(0), (BurstEnd::Limit, 0));
+        assert_eq!(burst(3), (BurstEnd::Limit, 3));
+        assert_eq!(burst(3), (BurstEnd::Empty, 5));
+        assert_eq!(burst(3), (BurstEnd::Empty, 5));
+        let end = accept_burst(&accepted[0], 1, |_| panic!("accepted from no listener"));
+        assert_eq!(end, BurstEnd::Broken(Errno::INVAL));
+    }
+
+    #[test]
+    fn every_listener_of_an_address_gets_connections_and_none_gets_lost() {
+        let listeners = listen(ANY_PORT, 3).unwrap();
+        assert_ne!(listeners.address.port(), 0);
+        assert_eq!(listeners.sockets.len(), 3);
+        // Three listeners and a hash: one of them gets nothing once in 10^16 runs.
+        let _clients = [(); 96].map(|()| TcpStream::connect(listeners.address).unwrap());
+        let counts: Vec<usize> = listeners
+            .sockets
+            .iter()
+            .map(|socket| accept_all(socket).len())
+            .collect();
+        assert_eq!(counts.iter().sum::<usize>(), 96);
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    }
+
+    #[test]
+    fn a_second_instance_is_refused_while_the_first_listens() {
+        let first = listen((OWN_HOST, 0).into(), 2).unwrap();
+        for count in [1, 2] {
+            assert_eq!(
+                listen(first.address, count).unwrap_err(),
+                ListenError::InUse
+            );
+        }
+        // A connection of the first instance that we have closed is in TIME_WAIT: no obstacle.
+        let client = TcpStream::connect(first.address).unwrap();
+        let accepted: Vec<_> = first.sockets.iter().flat_map(accept_all).collect();
+        let address = first.address;
+        drop((accepted, first));
+        drop(client);
+        assert_eq!(listen(address, 2).unwrap().address, address);
+    }
+
+    #[test]
+    fn of_instances_that_start_at_once_exactly_one_listens() {
+        let address = listen((OWN_HOST, 0).into(), 1).unwrap().address;
+        for _ in 0..100 {
+            let start = Barrier::new(4);
+            let instances: Vec<_> = thread::scope(|scope| {
+                let instance = || {
+                    start.wait();
+                    listen(address, 3)
+                };
+                let threads = [(); 4].map(|()| scope.spawn(instance));
+                threads.map(|thread| thread.join().unwrap()).into()
+            });
+            let refused = instances
+                .iter()
+                .filter(|result| matches!(result, Err(ListenError::InUse)));
+            assert_eq!(refused.count(), 3);
+            assert_eq!(instances.iter().filter(|result| result.is_ok()).count(), 1);
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_names_the_step() {
+        // 192.0.2.0/24 is for documentation (RFC 5737).
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+        let error = listen(foreign, 1).unwrap_err();
+        assert_eq!(error, ListenError::Refused("bind", Errno::ADDRNOTAVAIL));
+        assert!(error.to_string().starts_with("bind: "));
+    }
+
+    #[test]
+    fn an_eventfd_is_clear_after_one_clear_however_often_it_was_signalled() {
+        let fd = eventfd().unwrap();
+        assert!(!eventfd_clear(&fd));
+        eventfd_signal(&fd);
+        eventfd_signal(&fd);
+        assert!(eventfd_clear(&fd));
+        assert!(!eventfd_clear(&fd));
+        // A counter that is full takes no signal, and needs none.
+        rustix::io::write(&fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        eventfd_signal(&fd);
+        assert!(eventfd_clear(&fd));
+    }
+
+    #[test]
+    fn the_soft_limit_of_descriptors_becomes_the_hard_one() {
+        let raised = raise_descriptors_max();
+        let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+        assert_eq!(raised, maximum.unwrap_or(u64::MAX));
+    }
 }
