@@ -1,1 +1,32 @@
-//! See lib.rs.
+//! Plain counters owned by a shard, summed when asked.
+
+/// What a shard has done since it started.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Sessions greeted.
+    pub opened: u64,
+    /// Sessions refused before the greeting.
+    pub refused: u64,
+    /// Sessions that have ended.
+    pub ended: u64,
+    /// Text messages received.
+    pub messages: u64,
+    /// Events that a home has ordered.
+    pub published: u64,
+    /// Publishes refused for want of room.
+    pub publishes_refused: u64,
+    /// Frames queued for a connection.
+    pub delivered: u64,
+    /// Connections closed because they did not take what they were sent.
+    pub slow_consumer_closes: u64,
+    /// Connections closed because they did not answer a ping.
+    pub pong_timeouts: u64,
+    /// Cached events that went before their time, for want of room.
+    pub cache_evicted: u64,
+    /// Deliveries whose number was not the last plus one: 0 unless the server has a defect.
+    pub sequence_gaps: u64,
+    /// Client events refused.
+    pub client_events_refused: u64,
+}

@@ -1,0 +1,178 @@
+//! `ChannelKey`, and `LocalChannel`: the subscribers of a channel on this shard.
+//!
+//! A local channel lives while it has a subscription, pending ones included; each life has a *round*, so that what was
+//! sent to an earlier life is recognised and ignored (decisions 17). Removal is O(1) on both sides: an [`Entry`] knows
+//! its place in the connection's list, and the connection's `Sub` knows its place here.
+
+use std::hash::Hasher;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
+
+use super::message::ShardId;
+use super::palette::RunId;
+use super::table::{ChannelTable, Keyed};
+
+/// A channel of an app, with its hash. One `Arc` in the process: interest carries it, home and local tables share it.
+#[derive(Debug)]
+pub struct ChannelKey {
+    pub hash: u64,
+    pub app: u32,
+    pub name: Box<str>,
+}
+
+/// Hashes (app, channel name) with a key of the process: names come from the network.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelHasher {
+    key: [u64; 2],
+}
+
+impl ChannelHasher {
+    /// All shards of a process share the key, or they would disagree on homes.
+    pub fn new(key: [u64; 2]) -> Self {
+        Self { key }
+    }
+
+    /// The hash of a channel.
+    pub fn hash(&self, app: u32, name: &str) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
+        hasher.write_u32(app);
+        hasher.write(name.as_bytes());
+        hasher.finish()
+    }
+}
+
+/// The home shard of a hash among `shards`. The upper half decides, since tables use the lower bits.
+pub fn home(hash: u64, shards: u16) -> ShardId {
+    (((hash >> 32) * u64::from(shards)) >> 32) as ShardId
+}
+
+/// One subscriber: the connection's slot and the index in its list of subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub slot: u32,
+    pub nth: u32,
+}
+
+/// A channel that has subscriptions on this shard.
+#[derive(Debug)]
+pub struct LocalChannel {
+    pub key: Arc<ChannelKey>,
+    pub home: ShardId,
+    /// Committed subscribers.
+    pub entries: SmallVec<[Entry; 2]>,
+    /// Subscriptions that wait for `Joined`; they receive nothing.
+    pub pending: u32,
+    /// The life of this channel on this shard.
+    pub round: u32,
+    /// The last number delivered in this round; 0 before the first.
+    pub seq: u64,
+    /// What the home was last told; `None` before the first word. Unused by presence channels.
+    pub told: Option<u32>,
+    /// Whether the channel waits in the list of counts to report.
+    pub report: bool,
+    /// The run that takes the frames of the current drain, not yet expanded.
+    pub open: RunId,
+    /// The last run that was expanded.
+    pub last: RunId,
+    /// Presence channels report by `Join` and `Leave`, all others by `Interest`.
+    pub presence: bool,
+}
+
+impl Keyed for LocalChannel {
+    fn key(&self) -> &Arc<ChannelKey> {
+        &self.key
+    }
+}
+
+/// All channels of a shard that have subscriptions here.
+#[derive(Default)]
+pub struct LocalChannels {
+    table: ChannelTable<LocalChannel>,
+    rounds: u32,
+}
+
+impl LocalChannels {
+    /// Begins a life of a channel that has none here.
+    pub fn insert(&mut self, key: Arc<ChannelKey>, home: ShardId, presence: bool) -> u32 {
+        self.rounds = self.rounds.wrapping_add(1);
+        self.table.insert(LocalChannel {
+            key,
+            home,
+            entries: SmallVec::new(),
+            pending: 0,
+            round: self.rounds,
+            seq: 0,
+            told: None,
+            report: false,
+            open: RunId::NONE,
+            last: RunId::NONE,
+            presence,
+        })
+    }
+}
+
+impl Deref for LocalChannels {
+    type Target = ChannelTable<LocalChannel>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.table
+    }
+}
+
+impl DerefMut for LocalChannels {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_below_the_number_of_shards_and_uses_all() {
+        let hasher = ChannelHasher::new([1, 2]);
+        for shards in [1u16, 2, 5, 64] {
+            let mut seen = vec![false; usize::from(shards)];
+            for n in 0..2000 {
+                seen[usize::from(home(hasher.hash(0, &format!("channel-{n}")), shards))] = true;
+            }
+            assert!(seen.iter().all(|&s| s), "{shards} shards");
+        }
+    }
+
+    #[test]
+    fn same_name_in_another_app_is_another_channel() {
+        let hasher = ChannelHasher::new([1, 2]);
+        let mut channels = LocalChannels::default();
+        let hash = hasher.hash(1, "news");
+        let key = Arc::new(ChannelKey {
+            hash,
+            app: 1,
+            name: "news".into(),
+        });
+        let index = channels.insert(key, 0, false);
+        assert_eq!(channels.find(hash, 1, "news"), Some(index));
+        assert_eq!(channels.find(hash, 2, "news"), None);
+        assert!(channels.remove(index).is_some());
+        assert!(channels.is_empty() && channels.find(hash, 1, "news").is_none());
+    }
+
+    #[test]
+    fn each_life_has_its_own_round() {
+        let mut channels = LocalChannels::default();
+        let key = Arc::new(ChannelKey {
+            hash: 7,
+            app: 1,
+            name: "news".into(),
+        });
+        let first = channels.insert(Arc::clone(&key), 0, false);
+        let round = channels.peek(first).map(|c| c.round);
+        channels.remove(first);
+        let second = channels.insert(key, 0, false);
+        assert_ne!(channels.peek(second).map(|c| c.round), round);
+    }
+}

@@ -1,0 +1,89 @@
+//! Client events: the acceptance rules in their order, then an ordinary publish that excludes its sender.
+
+use crate::pusher::channel::ChannelName;
+use crate::pusher::error::{ClientEventError, Rejection};
+use crate::pusher::inbound::ClientEvent;
+use crate::pusher::json::StringSource;
+use crate::pusher::outbound;
+
+use super::Shard;
+use super::message::{Frame, Origin, Publish};
+
+impl Shard {
+    /// A `client-*` event (WebSocket spec 12).
+    pub(super) fn client_event(&mut self, slot: u32, event: &ClientEvent<'_>) {
+        if let Err(error) = self.try_client_event(slot, event) {
+            self.counters.client_events_refused += 1;
+            self.reject(slot, &Rejection::ClientEvent(error));
+        }
+    }
+
+    fn try_client_event<'a>(
+        &mut self,
+        slot: u32,
+        event: &'a ClientEvent<'_>,
+    ) -> Result<(), ClientEventError<'a>> {
+        let app = self.conns.session(slot).app;
+        let app = self.app(app).cloned().ok_or(ClientEventError::Disabled)?;
+        let settings = &app.settings;
+        if !settings.client_events {
+            return Err(ClientEventError::Disabled);
+        }
+        let chars_max = settings.event_name_chars_max;
+        if event.name.chars().count() > chars_max as usize {
+            return Err(ClientEventError::NameTooLong { chars_max });
+        }
+        let name = event
+            .channel
+            .as_deref()
+            .ok_or(ClientEventError::NoChannel)?;
+        let channel = ChannelName::parse(name, settings.channel_name_chars_max as usize)
+            .map_err(|_| ClientEventError::ChannelKind)?;
+        if !channel.kind().accepts_client_events() {
+            return Err(ClientEventError::ChannelKind);
+        }
+        let hash = self.hasher.hash(app.index, name);
+        let nth = self
+            .local
+            .find(hash, app.index, name)
+            .and_then(|c| self.conns.session(slot).find(c));
+        let nth = nth.ok_or(ClientEventError::NotSubscribed { channel: name })?;
+        let bytes_max = settings.client_event_bytes_max;
+        if event.data_bytes > bytes_max as usize {
+            return Err(ClientEventError::TooLarge { bytes_max });
+        }
+        let per_sec_max = settings.client_events_per_sec;
+        let time_ms = self.time.0;
+        if !self
+            .conns
+            .session(slot)
+            .client_events
+            .take(time_ms, per_sec_max)
+        {
+            return Err(ClientEventError::TooMany { per_sec_max });
+        }
+        let session = self.conns.session(slot);
+        let user_id = session.user_id(session.subs[nth as usize]);
+        let frame = Frame::text(|out| {
+            outbound::event(
+                out,
+                StringSource::Token(event.name_token),
+                name,
+                event.data,
+                user_id,
+            );
+        });
+        let publish = Publish {
+            app: app.index,
+            hash,
+            channel: name.into(),
+            frame,
+            except: session.socket_id,
+            origin: Origin::Client(self.conns.key(slot)),
+            cached: false,
+            ask: None,
+        };
+        self.on_publish(vec![publish])
+            .map_err(|_| ClientEventError::Congested)
+    }
+}

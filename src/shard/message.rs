@@ -1,0 +1,213 @@
+//! `ShardMessage`: all that shards say to each other, and what losing each would mean.
+//!
+//! Messages leave a shard through one first-in first-out list per target and enter the target's inbox in that order;
+//! nothing overtakes within a list (decisions 3). A message is classified and validated where it arose and crosses as a
+//! typed value. Its size is part of the design: with the queue's stamp a slot is one cache line.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::Now;
+use crate::pusher::outbound::write_text_frame;
+use crate::pusher::socket_id::SocketId;
+
+use super::channel::ChannelKey;
+
+/// Room for a frame of usual size, so that building one allocates once.
+const FRAME_BYTES_USUAL: usize = 512;
+
+/// The number of a shard: `0 <= ShardId < shards`.
+pub type ShardId = u16;
+
+/// Names a connection in the whole process, and one day in a cluster. A slot is reused only after its descriptor is
+/// closed, with the next generation (decisions 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    pub node: u16,
+    pub shard: ShardId,
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Names one attempt to subscribe: the session and a number that the session never gives twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub session: SessionKey,
+    pub subscription: u32,
+}
+
+/// The HTTP connection that waits for an [`Answer`]. It has at most one unanswered question (decisions 16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    pub shard: ShardId,
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// One event, finished: WebSocket header and JSON text, built once and shared by every subscriber.
+pub struct Frame {
+    bytes: Bytes,
+}
+
+impl Frame {
+    /// Takes a complete server frame, header included.
+    pub fn new(bytes: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Bytes::from(bytes),
+        })
+    }
+
+    /// A text frame around the JSON that `write` writes.
+    pub fn text(write: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
+        let mut bytes = Vec::with_capacity(FRAME_BYTES_USUAL);
+        write_text_frame(&mut bytes, write);
+        Self::new(bytes)
+    }
+
+    /// The frame as it goes over the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.bytes.len())
+    }
+}
+
+/// Where an event came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The HTTP API; the only origin that is cached (WebSocket spec 13).
+    Api,
+    /// A client event of this session.
+    Client(SessionKey),
+}
+
+/// An accepted event on its way to the home of its channel. It names the channel; only answers carry keys.
+#[derive(Debug)]
+pub struct Publish {
+    pub app: u32,
+    pub hash: u64,
+    pub channel: Box<str>,
+    pub frame: Arc<Frame>,
+    pub except: Option<SocketId>,
+    pub origin: Origin,
+    /// Whether the home keeps this event for later subscribers.
+    pub cached: bool,
+    /// Who wants the counts of the channel, and the index of this event in the request.
+    pub ask: Option<(ReplyTo, u32)>,
+}
+
+/// A would-be member of a presence channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub user_id: Box<str>,
+    /// JSON text; `{}` where the client gave none.
+    pub user_info: Box<str>,
+}
+
+/// What the home found for a subscriber of a cache channel.
+#[derive(Clone, Debug)]
+pub enum Cache {
+    /// Not a cache channel.
+    None,
+    Hit(Arc<Frame>),
+    Miss,
+}
+
+/// The answer to a `Join` or to an `Interest` that carried a ticket.
+#[derive(Debug)]
+pub struct Joined {
+    pub outcome: Result<Admitted, Refusal>,
+}
+
+/// A subscription that the home has admitted.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The success frame where the home had to write it (presence roster); `None` for the plain one.
+    pub succeeded: Option<Arc<Frame>>,
+    pub cache: Cache,
+    /// The last number that the home gave on this channel: the next `Deliver` of this round is one more.
+    pub seq: u64,
+}
+
+/// Why a home refuses a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The presence channel has as many users as the app allows (WebSocket spec 10.1).
+    Full,
+}
+
+/// Counts of one channel at its home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Subscribed connections.
+    pub subscriptions: u32,
+    /// Distinct users; presence channels only.
+    pub users: Option<u32>,
+}
+
+/// The answer to the part `index` of a question.
+#[derive(Debug)]
+pub struct Answer {
+    pub index: u32,
+    pub counts: Counts,
+}
+
+/// All that shards say to each other. "If lost" says what would break, and why it is not lost.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// To a channel's home. If lost, an accepted event vanishes: it was admitted first, after which nothing can fail.
+    Publish(Box<Publish>),
+    /// To a channel's home: how many subscriptions (pending included) the sending shard has, absolute (decisions 8).
+    /// If lost, subscribers are deaf or frames are sent for nobody: it waits in the elastic list.
+    Interest {
+        channel: Arc<ChannelKey>,
+        source: ShardId,
+        subscribers: u32,
+        round: u32,
+        ask: Option<Ticket>,
+    },
+    /// To a presence channel's home. If lost, a subscription is pending for ever: elastic.
+    Join {
+        channel: Arc<ChannelKey>,
+        ticket: Ticket,
+        round: u32,
+        member: Box<Member>,
+    },
+    /// To a presence channel's home. If lost, a ghost member stays: elastic. Of what is not in the roster it is nothing.
+    Leave {
+        channel: Arc<ChannelKey>,
+        session: SessionKey,
+        subscription: u32,
+    },
+    /// From a home to a shard with subscribers, never one per subscriber. If lost, silent loss: elastic, and bounded
+    /// because publishes were admitted.
+    Deliver {
+        channel: Arc<ChannelKey>,
+        frame: Arc<Frame>,
+        except: Option<SocketId>,
+        seq: u64,
+        round: u32,
+    },
+    /// From a home to the shard of a newcomer. If lost, a subscription is pending for ever: elastic.
+    Joined {
+        ticket: Ticket,
+        channel: Arc<ChannelKey>,
+        joined: Box<Joined>,
+    },
+    /// From a home to the shard of an HTTP connection. If lost, the request answers 503 after its deadline: elastic.
+    Answer { to: ReplyTo, answer: Box<Answer> },
+    /// From the main thread: close every session, the last one before `until`. If lost, the process is ended at its
+    /// deadline; the sender waits for room.
+    Drain { until: Now },
+}
+
+// At most 56 bytes, which with the queue's stamp are one cache line; larger things are behind one pointer.
+const _: () = assert!(size_of::<ShardMessage>() <= 56);
+const _: () = assert!(size_of::<SessionKey>() == 12);
+const _: () = assert!(size_of::<Ticket>() == 16);

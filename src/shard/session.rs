@@ -1,0 +1,245 @@
+//! `Session`: one client's app, subscriptions and allowances; 72 bytes a connection, the rarely used behind `extra`.
+
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use crate::pusher::socket_id::SocketId;
+
+use super::message::Member;
+
+/// From this many subscriptions on, a connection finds them through a map; a scan would make a burst quadratic.
+pub const SUBSCRIPTIONS_SCANNED_MAX: usize = 32;
+
+/// One committed subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sub {
+    /// Index of the local channel.
+    pub channel: u32,
+    /// Index in the channel's entries.
+    pub position: u32,
+    /// Index in `Extra::memberships`, or [`Sub::PLAIN`].
+    pub extra: u32,
+}
+
+impl Sub {
+    /// Nothing is kept beside the subscription.
+    pub const PLAIN: u32 = u32::MAX;
+}
+
+/// What a presence subscription keeps.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The number of the ticket that joined.
+    pub subscription: u32,
+    pub user_id: Box<str>,
+}
+
+/// The one subscribe that waits for its home (decisions 12).
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Index of the local channel.
+    pub channel: u32,
+    pub subscription: u32,
+    /// Presence channels only.
+    pub member: Option<Box<Member>>,
+}
+
+/// What few sessions need.
+#[derive(Debug, Default)]
+pub struct Extra {
+    pub pending: Option<Pending>,
+    /// Dense with holes; `Sub::extra` points here.
+    pub memberships: Vec<Option<Membership>>,
+    /// Local channel to index in `subs`, from [`SUBSCRIPTIONS_SCANNED_MAX`] on.
+    pub index: Option<HashMap<u32, u32>>,
+    /// Numbers of subscribe attempts that asked a home, never given twice.
+    pub tickets: u32,
+}
+
+/// How many of something a session may do in a second that begins with the first of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowance {
+    started_ms: u32,
+    used: u32,
+}
+
+impl Allowance {
+    /// Counts one at `now_ms`; false when the second's `max` is used up, and then nothing is counted.
+    pub fn take(&mut self, now_ms: u64, max: u32) -> bool {
+        let now_ms = now_ms as u32;
+        if self.used == 0 || now_ms.wrapping_sub(self.started_ms) >= 1000 {
+            *self = Self {
+                started_ms: now_ms,
+                used: 0,
+            };
+        }
+        if self.used >= max {
+            return false;
+        }
+        self.used += 1;
+        true
+    }
+}
+
+/// One client's Pusher state.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Present exactly while the session exists.
+    pub socket_id: Option<SocketId>,
+    /// Index of the app.
+    pub app: u32,
+    /// The protocol version it asked for, 4 to 7 (WebSocket spec 1.2).
+    pub protocol: u8,
+    /// When the ping that is out entered the kernel, in seconds of the shard's time.
+    pub pinged_secs: u32,
+    pub client_events: Allowance,
+    pub messages: Allowance,
+    pub subs: SmallVec<[Sub; 2]>,
+    pub extra: Option<Box<Extra>>,
+}
+
+impl Session {
+    /// The rarely used part, made when first needed.
+    pub fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// The subscribe that waits for its home.
+    pub fn pending(&self) -> Option<&Pending> {
+        self.extra.as_ref()?.pending.as_ref()
+    }
+
+    /// Where in `subs` the subscription to a local channel is.
+    pub fn find(&self, channel: u32) -> Option<u32> {
+        if let Some(index) = self.extra.as_ref().and_then(|extra| extra.index.as_ref()) {
+            return index.get(&channel).copied();
+        }
+        self.subs
+            .iter()
+            .position(|sub| sub.channel == channel)
+            .map(|nth| nth as u32)
+    }
+
+    /// Adds a subscription and returns its index.
+    pub fn add(&mut self, channel: u32, position: u32, membership: Option<Membership>) -> u32 {
+        let extra = membership.map_or(Sub::PLAIN, |membership| {
+            let memberships = &mut self.extra().memberships;
+            match memberships.iter().position(Option::is_none) {
+                Some(hole) => {
+                    memberships[hole] = Some(membership);
+                    hole as u32
+                }
+                None => {
+                    memberships.push(Some(membership));
+                    (memberships.len() - 1) as u32
+                }
+            }
+        });
+        let nth = self.subs.len() as u32;
+        self.subs.push(Sub {
+            channel,
+            position,
+            extra,
+        });
+        if let Some(index) = self.extra.as_mut().and_then(|extra| extra.index.as_mut()) {
+            index.insert(channel, nth);
+        } else if self.subs.len() > SUBSCRIPTIONS_SCANNED_MAX {
+            let map = self
+                .subs
+                .iter()
+                .zip(0..)
+                .map(|(sub, nth)| (sub.channel, nth))
+                .collect();
+            self.extra().index = Some(map);
+        }
+        nth
+    }
+
+    /// Removes the subscription at `nth`; the last one takes its place. Returns what was removed, what it kept, and the
+    /// subscription that moved to `nth`, whose entry at its channel must be told.
+    pub fn remove(&mut self, nth: u32) -> (Sub, Option<Membership>, Option<Sub>) {
+        let removed = self.subs.swap_remove(nth as usize);
+        let moved = self.subs.get(nth as usize).copied();
+        let membership = (removed.extra != Sub::PLAIN)
+            .then(|| {
+                self.extra
+                    .as_mut()?
+                    .memberships
+                    .get_mut(removed.extra as usize)?
+                    .take()
+            })
+            .flatten();
+        if let Some(index) = self.extra.as_mut().and_then(|extra| extra.index.as_mut()) {
+            index.remove(&removed.channel);
+            if let Some(moved) = moved {
+                index.insert(moved.channel, nth);
+            }
+        }
+        (removed, membership, moved)
+    }
+
+    /// The user id of a presence subscription.
+    pub fn user_id(&self, sub: Sub) -> Option<&str> {
+        let memberships = &self.extra.as_ref()?.memberships;
+        Some(&memberships.get(sub.extra as usize)?.as_ref()?.user_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_are_found_before_and_after_the_map_takes_over() {
+        let mut session = Session::default();
+        for channel in 0..100 {
+            assert_eq!(session.add(channel, channel, None), channel);
+            assert!((0..=channel).all(|c| session.find(c) == Some(c)));
+        }
+        let (removed, _, moved) = session.remove(10);
+        assert_eq!(removed.channel, 10);
+        assert_eq!(moved.map(|sub| sub.channel), Some(99));
+        assert_eq!(session.find(99), Some(10));
+        assert_eq!(session.find(10), None);
+    }
+
+    #[test]
+    fn removing_the_last_subscription_moves_none() {
+        let mut session = Session::default();
+        session.add(5, 0, None);
+        let (removed, membership, moved) = session.remove(0);
+        assert_eq!(removed.channel, 5);
+        assert!(membership.is_none() && moved.is_none() && session.subs.is_empty());
+    }
+
+    #[test]
+    fn membership_leaves_with_its_subscription() {
+        let mut session = Session::default();
+        let member = Membership {
+            subscription: 3,
+            user_id: "u1".into(),
+        };
+        session.add(1, 0, None);
+        session.add(2, 0, Some(member));
+        let sub = session.subs[1];
+        assert_eq!(session.user_id(sub), Some("u1"));
+        let (_, membership, _) = session.remove(1);
+        assert_eq!(membership.map(|m| m.subscription), Some(3));
+        assert_eq!(session.user_id(sub), None);
+    }
+
+    #[test]
+    fn allowance_is_exact_at_its_bound_and_starts_anew_after_a_second() {
+        let mut allowance = Allowance::default();
+        assert!((0..10).all(|_| allowance.take(1500, 10)));
+        assert!(!allowance.take(2499, 10));
+        assert!(allowance.take(2500, 10));
+        assert!(!Allowance::default().take(2500, 0));
+    }
+
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 88, "{}", size_of::<Session>());
+    }
+}

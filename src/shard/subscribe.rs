@@ -1,0 +1,276 @@
+//! Subscribing: the checks in their order, and the commit.
+//!
+//! A subscribe is *asked* or *plain*, and [`is_asked`] alone decides (decisions 7). Plain: added here at once, the home
+//! told how many there are. Asked (presence, cache): pending until `Joined` arrives through the same inbox as everything
+//! else the home says, so that a roster and the frames behind it, or a cached event and live ones, have no gap and no
+//! repeat. While a subscribe is pending the connection's later messages wait (decisions 12).
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::pusher::channel::{ChannelKind, ChannelName};
+use crate::pusher::error::Rejection;
+use crate::pusher::inbound::Subscribe;
+use crate::pusher::outbound;
+use crate::pusher::presence::Member as ParsedMember;
+use crate::pusher::signature::{AuthError, Claim, ClientAuth};
+
+use super::Shard;
+use super::channel::{ChannelKey, Entry, home};
+use super::conns::Phase;
+use super::message::{Admitted, Cache, Joined, Member, Refusal, ShardMessage, Ticket};
+use super::session::{Membership, Pending};
+
+/// Whether the home has to be asked before a subscribe is committed.
+pub fn is_asked(channel: ChannelName<'_>) -> bool {
+    channel.is_presence() || channel.is_cache()
+}
+
+impl Shard {
+    /// Whether a channel's last event is kept.
+    pub(super) fn is_cache(&self, name: &str) -> bool {
+        ChannelName::parse(name, usize::MAX).is_ok_and(ChannelName::is_cache)
+    }
+
+    /// `pusher:subscribe` (WebSocket spec 7.1): name, not yet subscribed, authorised, presence rules, commit.
+    pub(super) fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>) {
+        let app = self.conns.session(slot).app;
+        let Some(app) = self.app(app).cloned() else {
+            return;
+        };
+        let name = &*subscribe.channel;
+        let channel = match ChannelName::parse(name, app.settings.channel_name_chars_max as usize) {
+            Ok(channel) => channel,
+            Err(error) => {
+                return self.refuse_subscription(slot, name, &Rejection::InvalidChannel(error));
+            }
+        };
+        let hash = self.hasher.hash(app.index, name);
+        let found = self.local.find(hash, app.index, name);
+        if found.is_some_and(|index| self.conns.session(slot).find(index).is_some()) {
+            return self.reject(slot, &Rejection::AlreadySubscribed { channel: name });
+        }
+        let member = match self.check(slot, &app, channel, subscribe) {
+            Ok(member) => member,
+            Err(rejection) => return self.refuse_subscription(slot, name, &rejection),
+        };
+        if !self.has_room(slot) {
+            return self.refuse_subscription(slot, name, &Rejection::TooManySubscriptions);
+        }
+        let index = found.unwrap_or_else(|| {
+            let key = Arc::new(ChannelKey {
+                hash,
+                app: app.index,
+                name: name.into(),
+            });
+            self.local
+                .insert(key, home(hash, self.settings.shards), channel.is_presence())
+        });
+        self.subscriptions += 1;
+        if is_asked(channel) {
+            self.ask(slot, index, member);
+        } else {
+            self.commit(slot, index, None);
+            self.answer(slot, |out| outbound::subscription_succeeded(out, name));
+            self.settle(index);
+        }
+    }
+
+    fn has_room(&mut self, slot: u32) -> bool {
+        let own = self.conns.session(slot).subs.len();
+        let own_max = self.settings.subscriptions_per_connection_max;
+        self.subscriptions < self.settings.subscriptions_max
+            && own_max.is_none_or(|max| own < max as usize)
+    }
+
+    /// Authorisation and presence rules; the member where there is one.
+    fn check<'a>(
+        &mut self,
+        slot: u32,
+        app: &App,
+        channel: ChannelName<'a>,
+        subscribe: &'a Subscribe<'_>,
+    ) -> Result<Option<Box<Member>>, Rejection<'a>> {
+        let name = channel.as_str();
+        if channel.kind() == ChannelKind::User {
+            // Nobody can be signed in yet, so every user channel is somebody else's.
+            return Err(Rejection::ForeignUserChannel { channel: name });
+        }
+        if !channel.kind().requires_auth() {
+            return Ok(None);
+        }
+        let channel_data = subscribe.channel_data.as_deref();
+        self.authorise(slot, app, channel, subscribe.auth.as_deref(), channel_data)?;
+        if !channel.is_presence() {
+            return Ok(None);
+        }
+        let channel_data = channel_data.ok_or(Rejection::NobodyToPresent { channel: name })?;
+        let info_bytes_max = app.settings.presence_user_info_bytes_max as usize;
+        let member =
+            ParsedMember::parse(channel_data, info_bytes_max).map_err(Rejection::Member)?;
+        Ok(Some(Box::new(Member {
+            user_id: member.user_id.into(),
+            user_info: member.user_info.into(),
+        })))
+    }
+
+    fn authorise<'a>(
+        &mut self,
+        slot: u32,
+        app: &App,
+        channel: ChannelName<'a>,
+        auth: Option<&'a str>,
+        channel_data: Option<&'a str>,
+    ) -> Result<(), Rejection<'a>> {
+        let Some(socket_id) = self.conns.session(slot).socket_id else {
+            return Err(Rejection::InvalidFormat);
+        };
+        let claim = Claim::Subscribe {
+            channel,
+            channel_data,
+        };
+        let auth = ClientAuth {
+            socket_id,
+            claim,
+            auth,
+        };
+        let refused = |error: AuthError| Rejection::SubscriptionAuth(auth.explain(error));
+        auth.verify(|key| app.key(key).map(|key| &key.signing))
+            .map_err(refused)
+    }
+
+    /// Asks the home; the session waits.
+    fn ask(&mut self, slot: u32, index: u32, member: Option<Box<Member>>) {
+        let session = self.conns.key(slot);
+        let extra = self.conns.session(slot).extra();
+        extra.tickets += 1;
+        let ticket = Ticket {
+            session,
+            subscription: extra.tickets,
+        };
+        let subscription = ticket.subscription;
+        extra.pending = Some(Pending {
+            channel: index,
+            subscription,
+            member: member.clone(),
+        });
+        let source = self.id;
+        let Some(local) = self.local.at(index) else {
+            return;
+        };
+        local.pending += 1;
+        let (channel, round, target) = (Arc::clone(&local.key), local.round, local.home);
+        let message = match member {
+            Some(member) => ShardMessage::Join {
+                channel,
+                ticket,
+                round,
+                member,
+            },
+            None => {
+                let subscribers = local.entries.len() as u32 + local.pending;
+                local.told = Some(subscribers);
+                local.report = false;
+                ShardMessage::Interest {
+                    channel,
+                    source,
+                    subscribers,
+                    round,
+                    ask: Some(ticket),
+                }
+            }
+        };
+        self.send(target, message, true);
+    }
+
+    /// Adds a subscription to both lists. The open run belongs to those who were subscribed before.
+    fn commit(&mut self, slot: u32, index: u32, membership: Option<Membership>) {
+        self.expand_channel(index);
+        let Some(channel) = self.local.at(index) else {
+            return;
+        };
+        let position = channel.entries.len() as u32;
+        let nth = self.conns.session(slot).add(index, position, membership);
+        channel.entries.push(Entry { slot, nth });
+    }
+
+    /// The home's answer. It commits only if the very subscribe that asked still waits (decisions 11).
+    pub(super) fn on_joined(&mut self, ticket: Ticket, key: &Arc<ChannelKey>, joined: Joined) {
+        let slot = ticket.session.slot;
+        #[cfg(test)]
+        let any_ticket = self.mutations.any_ticket;
+        #[cfg(not(test))]
+        let any_ticket = false;
+        let is_current = self.conns.is_current(ticket.session)
+            || (any_ticket && self.conns.peek(slot).phase == Phase::Open);
+        if !is_current {
+            return;
+        }
+        let session = self.conns.session(slot);
+        let waits = |p: &Pending| p.subscription == ticket.subscription || any_ticket;
+        if !session.pending().is_some_and(waits) {
+            return;
+        }
+        let Some(pending) = session.extra().pending.take() else {
+            return;
+        };
+        if let Some(channel) = self.local.at(pending.channel) {
+            channel.pending -= 1;
+        }
+        self.resumed.push(self.conns.key(slot));
+        match joined.outcome {
+            Ok(admitted) => self.on_admitted(slot, key, pending, admitted),
+            Err(refusal) => self.on_refused(slot, key, &pending, refusal),
+        }
+    }
+
+    fn on_admitted(
+        &mut self,
+        slot: u32,
+        key: &Arc<ChannelKey>,
+        pending: Pending,
+        admitted: Admitted,
+    ) {
+        let Admitted {
+            succeeded,
+            cache,
+            seq,
+        } = admitted;
+        let membership = pending.member.map(|member| Membership {
+            subscription: pending.subscription,
+            user_id: member.user_id,
+        });
+        self.commit(slot, pending.channel, membership);
+        if let Some(channel) = self.local.at(pending.channel) {
+            debug_assert!(
+                channel.seq == 0 || channel.seq == seq || cfg!(test),
+                "{}",
+                key.name
+            );
+            channel.seq = seq;
+        }
+        match succeeded {
+            Some(frame) => self.outbox.frame(&mut self.conns, slot, &frame, self.time),
+            None => self.answer(slot, |out| outbound::subscription_succeeded(out, &key.name)),
+        }
+        match cache {
+            Cache::None => {}
+            Cache::Hit(frame) => self.outbox.frame(&mut self.conns, slot, &frame, self.time),
+            Cache::Miss => self.answer(slot, |out| outbound::cache_miss(out, &key.name)),
+        }
+    }
+
+    fn on_refused(
+        &mut self,
+        slot: u32,
+        key: &Arc<ChannelKey>,
+        pending: &Pending,
+        refusal: Refusal,
+    ) {
+        self.subscriptions -= 1;
+        let Refusal::Full = refusal;
+        let users_max = self.member_limit(key.app) as u32;
+        self.refuse_subscription(slot, &key.name, &Rejection::ChannelFull { users_max });
+        self.settle(pending.channel);
+    }
+}

@@ -1,0 +1,166 @@
+//! A text message of a client: one `match`, and the answers that need no channel.
+
+use std::fmt::Display;
+
+use crate::pusher::error::{CloseReason, Rejection};
+use crate::pusher::inbound::{self, ClientMessage};
+use crate::pusher::outbound::{self, write_text_frame};
+use crate::ws::{self, frame::OpCode};
+
+use super::Shard;
+use super::conns::{Flag, Phase};
+
+/// Whether the session's later messages must wait (decisions 12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// Go on.
+    Go,
+    /// A subscribe waits for its home: hold what comes until `take_resumed` names the session.
+    Wait,
+}
+
+impl Shard {
+    /// A complete text message, valid UTF-8.
+    pub fn on_text(&mut self, slot: u32, text: &str) -> Next {
+        if self.conns.peek(slot).phase != Phase::Open {
+            return Next::Go;
+        }
+        self.on_seen(slot);
+        if !self.may_send(slot) {
+            return Next::Go;
+        }
+        self.counters.messages += 1;
+        self.serving = Some(slot);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match ClientMessage::parse(text, &mut scratch) {
+            Ok(message) => self.on_client_message(slot, message),
+            Err(inbound::Error::Format) => self.reject(slot, &Rejection::InvalidFormat),
+            Err(inbound::Error::SignInFields) => self.reject(slot, &Rejection::SignInFormat),
+        }
+        self.scratch = scratch;
+        self.serving = None;
+        match self.is_waiting(slot) {
+            true => Next::Wait,
+            false => Next::Go,
+        }
+    }
+
+    fn on_client_message(&mut self, slot: u32, message: ClientMessage<'_>) {
+        match message {
+            ClientMessage::Ping => self.answer(slot, outbound::pong),
+            ClientMessage::Pong => {}
+            ClientMessage::Subscribe(subscribe) => self.subscribe(slot, &subscribe),
+            ClientMessage::Unsubscribe { channel } => self.unsubscribe(slot, &channel),
+            // Sign-in comes with users; until then every sign-in fails as if switched off.
+            ClientMessage::SignIn(_) => self.reject(slot, &Rejection::SignInDisabled),
+            ClientMessage::Event(event) => self.client_event(slot, &event),
+            ClientMessage::Unknown { event } => {
+                self.reject(slot, &Rejection::UnsupportedEvent { event: &event });
+            }
+        }
+    }
+
+    /// The app's bound on messages per second and connection; over it the connection is closed with 1008.
+    fn may_send(&mut self, slot: u32) -> bool {
+        let app = self.conns.session(slot).app;
+        let Some(max) = self.app(app).and_then(|app| app.settings.messages_per_sec) else {
+            return true;
+        };
+        let time_ms = self.time.0;
+        if self.conns.session(slot).messages.take(time_ms, max) {
+            return true;
+        }
+        self.close(slot, 1008, "Too many messages");
+        false
+    }
+
+    /// Whether a subscribe of the session waits for its home.
+    pub fn is_waiting(&self, slot: u32) -> bool {
+        self.conns
+            .peek_session(slot)
+            .is_some_and(|session| session.pending().is_some())
+    }
+
+    /// Any complete frame is a sign of life (WebSocket spec 4.3).
+    fn on_seen(&mut self, slot: u32) {
+        let secs = self.time_secs();
+        let hot = self.conns.hot(slot);
+        hot.last_seen_secs = secs;
+        hot.flags.clear(Flag::Pinged);
+        hot.flags.clear(Flag::PingQueued);
+    }
+
+    /// A protocol Ping: answered at once, behind the frame already begun and in front of what waits.
+    pub fn on_ping(&mut self, slot: u32, payload: &[u8]) {
+        if self.conns.peek(slot).phase != Phase::Open {
+            return;
+        }
+        self.on_seen(slot);
+        self.outbox.urgent(&mut self.conns, slot, self.time, |out| {
+            ws::frame::encode_header(OpCode::Pong, true, payload.len(), out);
+            out.extend_from_slice(payload);
+        });
+    }
+
+    /// A protocol Pong, asked for or not.
+    pub fn on_pong(&mut self, slot: u32) {
+        if self.conns.peek(slot).phase == Phase::Open {
+            self.on_seen(slot);
+        }
+    }
+
+    /// A binary message: the protocol has none.
+    pub fn on_binary(&mut self, slot: u32) {
+        self.close(slot, 1003, "Binary messages are not supported");
+    }
+
+    /// A frame that violates RFC 6455 or a bound.
+    pub fn on_violation(&mut self, slot: u32, error: ws::Error) {
+        self.close(slot, error.close_code(), error.reason());
+    }
+
+    /// Appends a JSON text as a frame to the session's answers.
+    pub(super) fn answer(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        self.outbox.answer(&mut self.conns, slot, self.time, |out| {
+            write_text_frame(out, write)
+        });
+    }
+
+    /// A `pusher:error`; the connection stays.
+    pub(super) fn reject(&mut self, slot: u32, rejection: &Rejection<'_>) {
+        let code = rejection.code().map(|code| code.value());
+        self.error_frame(slot, code, rejection);
+    }
+
+    /// The `pusher:error` of a refused subscription, then `pusher:subscription_error` where it applies.
+    pub(super) fn refuse_subscription(
+        &mut self,
+        slot: u32,
+        channel: &str,
+        rejection: &Rejection<'_>,
+    ) {
+        self.reject(slot, rejection);
+        if let Some(error) = rejection.subscription_error()
+            && self.settings.subscription_errors
+        {
+            self.answer(slot, |out| {
+                outbound::subscription_error(out, channel, error, rejection)
+            });
+        }
+    }
+
+    fn error_frame(&mut self, slot: u32, code: Option<u16>, message: impl Display) {
+        self.answer(slot, |out| outbound::error(out, code, message));
+    }
+
+    /// Closes a session with a code of the protocol; before protocol 6 the client is told by a frame too (WebSocket
+    /// spec 5.3).
+    pub(super) fn close_for(&mut self, slot: u32, reason: CloseReason) {
+        let protocol = self.conns.session(slot).protocol;
+        if (4..6).contains(&protocol) && self.conns.peek(slot).phase == Phase::Open {
+            self.error_frame(slot, Some(reason.code().value()), reason.text());
+        }
+        self.close(slot, reason.code().value(), reason.text());
+    }
+}

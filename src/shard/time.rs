@@ -1,0 +1,189 @@
+//! What time does to a shard: liveness, stalled consumers, the spread of a drain.
+//!
+//! Deadlines of clients run on the shard's own time, which stands still while the shard does: after a stall nobody is
+//! closed for a silence that was ours (decisions 41).
+
+use crate::clock::Now;
+use crate::pusher::error::CloseReason;
+use crate::pusher::outbound;
+use crate::ws::frame::{self, OpCode};
+
+use super::conns::{Flag, Phase};
+use super::message::SessionKey;
+use super::{Probe, Shard};
+
+/// A turn that begins so much later than the last one follows a stall; a parked shard wakes each second.
+const STALL_MS: u64 = 2000;
+
+/// A drain closes at least so many connections a second in the whole process (WebSocket spec 5.4).
+const DRAIN_PER_SEC_MIN: u64 = 1000;
+
+/// Closing all sessions, spread over the time that is left.
+#[derive(Clone, Copy, Debug)]
+pub struct Draining {
+    started: Now,
+    until: Now,
+    /// Slots to look at, downwards.
+    next: u32,
+    total: u32,
+    closed: u32,
+}
+
+impl Shard {
+    /// Seconds of the shard's own time.
+    pub(super) fn time_secs(&self) -> u32 {
+        self.time.secs()
+    }
+
+    /// The clock of the turn.
+    pub fn on_time(&mut self, now: Now) {
+        let gap = now.0.saturating_sub(self.now.0);
+        let passed = match self.now {
+            Now(0) => gap,
+            _ if !self.reading => 0,
+            _ if gap > STALL_MS => STALL_MS / 2,
+            _ => gap,
+        };
+        self.time = Now(self.time.0 + passed);
+        self.now = now;
+    }
+
+    /// The time of the turn.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Looks at the connections that are due, within the turn's budget, and goes on with a drain.
+    pub fn turn_wheel(&mut self) {
+        let secs = self.time_secs();
+        let mut budget = self.settings.budgets.due.max(1);
+        while budget > 0
+            && let Some(slot) = self.wheel.due(secs)
+        {
+            budget -= 1;
+            self.on_due(slot, secs);
+        }
+        self.go_on_draining();
+    }
+
+    fn on_due(&mut self, slot: u32, secs: u32) {
+        match self.conns.peek(slot).phase {
+            Phase::Free | Phase::Departed => {}
+            Phase::Http | Phase::Closing => self.expired.push(self.conns.key(slot)),
+            Phase::Open => self.on_session_due(slot, secs),
+        }
+    }
+
+    /// Connections that are not sessions and whose deadline may have come; `net` knows which it was.
+    pub fn take_expired(&mut self, into: &mut Vec<SessionKey>) {
+        into.append(&mut self.expired);
+    }
+
+    /// Asks for a connection to be handed out by [`Shard::take_expired`], `secs` from now or earlier.
+    pub fn expire_in(&mut self, slot: u32, secs: u32) {
+        let at = self.time_secs() + secs;
+        self.wheel.set(slot, at);
+    }
+
+    /// A session is looked at: stalled, unanswered, silent, or alive.
+    fn on_session_due(&mut self, slot: u32, secs: u32) {
+        let hot = *self.conns.peek(slot);
+        let activity = self.settings.activity_timeout.as_secs() as u32;
+        let pong = self.settings.pong_timeout.as_secs() as u32;
+        if hot.flags.has(Flag::Blocked) {
+            // A ping cannot enter; the rule for slow consumers decides (see `watch_stalls`).
+            return self.wheel.set(slot, secs + pong);
+        }
+        if !hot.flags.has(Flag::Pinged) {
+            let due = hot.last_seen_secs + activity;
+            if secs < due {
+                return self.wheel.set(slot, due);
+            }
+            return self.ping(slot, secs);
+        }
+        if hot.flags.has(Flag::PingQueued) {
+            return self.wheel.set(slot, secs + pong);
+        }
+        let due = self.conns.session(slot).pinged_secs + pong;
+        if secs < due {
+            return self.wheel.set(slot, due);
+        }
+        self.counters.pong_timeouts += 1;
+        self.close_for(slot, CloseReason::PongTimeout);
+    }
+
+    fn ping(&mut self, slot: u32, secs: u32) {
+        match self.settings.probe {
+            Probe::Ping => self.outbox.answer(&mut self.conns, slot, self.time, |out| {
+                frame::encode_header(OpCode::Ping, true, 0, out);
+            }),
+            Probe::Pusher => self.answer(slot, outbound::ping),
+        }
+        let hot = self.conns.hot(slot);
+        hot.flags.set(Flag::Pinged);
+        hot.flags.set(Flag::PingQueued);
+        self.wheel
+            .set(slot, secs + self.settings.pong_timeout.as_secs() as u32);
+    }
+
+    /// Pings that have entered the kernel: the pong deadline begins.
+    pub fn on_pings_sent(&mut self) {
+        let secs = self.time_secs();
+        for slot in std::mem::take(&mut self.outbox.outcomes.pinged) {
+            self.conns.session(slot).pinged_secs = secs;
+        }
+    }
+
+    /// Closes blocked connections whose socket has taken nothing for too long.
+    pub fn watch_stalls(&mut self) {
+        let stall_ms = self.settings.stall_max.as_millis() as u64;
+        for slot in self
+            .outbox
+            .stalled_before(self.time.0.saturating_sub(stall_ms))
+        {
+            if self.conns.peek(slot).phase == Phase::Open {
+                self.counters.slow_consumer_closes += 1;
+                self.close_for(slot, CloseReason::SlowConsumer);
+            }
+        }
+    }
+
+    /// The process is ending: new sessions are refused, the others closed with 4200 before `until`.
+    pub(super) fn on_drain(&mut self, until: Now) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(Draining {
+            started: self.now,
+            until,
+            next: self.conns.slots(),
+            total: self.conns.len() as u32,
+            closed: 0,
+        });
+        self.go_on_draining();
+    }
+
+    /// Whether the shard is closing its sessions.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+
+    fn go_on_draining(&mut self) {
+        let Some(mut draining) = self.draining else {
+            return;
+        };
+        let elapsed = self.now.0.saturating_sub(draining.started.0);
+        let span = draining.until.0.saturating_sub(draining.started.0);
+        let rate = DRAIN_PER_SEC_MIN.div_ceil(u64::from(self.settings.shards));
+        let spread = (u64::from(draining.total) * elapsed).checked_div(span);
+        let due = spread.unwrap_or(u64::MAX).max(rate * elapsed / 1000);
+        while draining.next > 0 && (u64::from(draining.closed) < due || elapsed >= span) {
+            draining.next -= 1;
+            if self.conns.peek(draining.next).phase == Phase::Open {
+                draining.closed += 1;
+                self.close_for(draining.next, CloseReason::Restart);
+            }
+        }
+        self.draining = Some(draining);
+    }
+}
