@@ -1,4 +1,5 @@
-//! An app (a tenant): its id, its keys, its settings, its connection quota; and the table of all apps.
+//! An app (a tenant): its id, its keys, its settings, its connection quota; and the table of all
+//! apps.
 //!
 //! Does not read configuration (`config` builds these values) and counts nothing but the one thing
 //! that all shards must agree on, the quota. An `AppTable` never changes: a reload builds another.

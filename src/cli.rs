@@ -1,8 +1,8 @@
 //! The command line: which flags and subcommands there are, and all that is done without serving.
 //!
 //! The flags of the configuration are the rows of its table; none is named here. Serving itself is
-//! the caller's. Exit codes: 0, 1 for a publish that was not accepted, 2 for a wrong command line or
-//! configuration.
+//! the caller's. Exit codes: 0, 1 for a publish that was not accepted, 2 for a wrong command line
+//! or configuration.
 //!
 //! Invariant: `parse` only computes; whatever is written or sent, `run` does.
 

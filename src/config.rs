@@ -1,8 +1,8 @@
 //! The settings of the process, typed, and how they are decided.
 //!
-//! `table` has every option once, `value` is what one may be set to, `file` reads TOML, `load` decides
-//! between default, file, environment and flag, `show` prints the outcome. Starts nothing and listens
-//! on nothing.
+//! `table` has every option once, `value` is what one is set to, `file` reads TOML, `load` decides
+//! between default, file, environment and flag, `show` prints the outcome. Starts nothing and
+//! listens on nothing.
 //!
 //! Invariant: every field of a `Config` that `load` gives is within the bounds of its row.
 

@@ -1,7 +1,7 @@
 //! The connections that an app has at this moment, over all shards.
 //!
-//! Taken before the greeting, released with the session, exactly once each. Does not know the limit,
-//! which may change by a reload while the count goes on.
+//! Taken before the greeting, released with the session, exactly once each. Does not know the
+//! limit, which may change by a reload while the count goes on.
 //!
 //! Invariant: the count never exceeds the greatest limit it was ever taken with, not even for an
 //! instant. Adding first and undoing after would refuse a rightful connection in between.

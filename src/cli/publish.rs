@@ -57,7 +57,12 @@ impl fmt::Display for Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use super::super::sign::{Origin, Request};
     use super::*;
+    use crate::app::AppKey;
 
     #[test]
     fn an_answer_is_its_status_and_its_body() {
@@ -67,6 +72,41 @@ mod tests {
             (200, "200 OK\n{\"ok\":true}\n".into())
         );
         assert_eq!(parse("HTTP/1.1 401\r\n\r\n").unwrap().status, 401);
+    }
+
+    #[test]
+    fn a_publish_is_sent_whole_and_its_answer_shown() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let app_key = AppKey::new("app-key", "app-secret");
+        let origin = Origin {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port,
+            path_prefix: "",
+        };
+        let request = Request::any(None, "/apps/app-id/events", Some("{}"));
+        let request = request.sign(&app_key, origin, 1_700_000_000).unwrap();
+        let expected = request.http();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut received = vec![0; expected.len()];
+            stream.read_exact(&mut received).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\n{}")
+                .unwrap();
+            (received, expected)
+        });
+        assert_eq!(
+            send(&request).unwrap().to_string(),
+            "401 Unauthorized\n{}\n"
+        );
+        let (received, expected) = server.join().unwrap();
+        assert_eq!(received, expected.as_bytes());
+        // The listener is gone.
+        assert_eq!(
+            send(&request).unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! From the value of an option to the type of its field.
 //!
-//! Cannot fail: the kind of the row has let through only what the field can be. A row whose kind does
-//! not fit its field is our own bug and ends in a panic at start; a test converts every row at both
-//! of its bounds.
+//! Cannot fail: the kind of the row has let through only what the field can be. A row whose kind
+//! does not fit its field is our own bug and ends in a panic at start; a test converts every row at
+//! both of its bounds.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The configuration file: TOML into settings with the line of each.
 //!
-//! Reads all of it and collects every problem. Does not decide what wins over what, nor whether apps
-//! fit together.
+//! Reads all of it and collects every problem. Does not decide what wins over what, nor whether
+//! apps fit together.
 //!
 //! Invariant: a setting that is given here is within the bounds of its row.
 

@@ -1,7 +1,7 @@
 //! The shapes of texts in the configuration, as the option table names them.
 //!
-//! Says whether a text has the shape; the types that are made of it are built in `convert`, from the
-//! same functions. Invariant: what is held here to be of a shape can be converted.
+//! Says whether a text has the shape; the types that are made of it are built in `convert`, from
+//! the same functions. Invariant: what is held here to be of a shape can be converted.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! What the defaults of the configuration take from the machine.
 //!
-//! Looked at once, at start, and handed on as values, so that a configuration can be decided anywhere
-//! else (tests) as well. Does not pin anything or raise a limit.
+//! Looked at once, at start, and handed on as values, so that a configuration can be decided
+//! anywhere else (tests) as well. Does not pin anything or raise a limit.
 
 use rustix::process::{Resource, getrlimit};
 

@@ -1,7 +1,9 @@
-//! Decides the configuration: for every option the strongest of default, file, environment and flag.
+//! Decides the configuration: for every option the strongest of default, file, environment and
+//! flag.
 //!
-//! Does not read the process's own environment or arguments; they are given, so that a test can give
-//! others. Nothing is half decided: there is a whole configuration or a list of all that is wrong.
+//! Does not read the process's own environment or arguments; they are given, so that a test can
+//! give others. Nothing is half decided: there is a whole configuration or a list of all that is
+//! wrong.
 //!
 //! Invariant: in what is returned every row of the table has one value and the source of it.
 
@@ -49,8 +51,8 @@ pub struct Settings(pub Vec<Setting>);
 
 /// # Errors
 ///
-/// Everything that is wrong, in the order of file, environment, flags, and then of what does not fit
-/// together.
+/// Everything that is wrong, in the order of file, environment, flags, and then of what does not
+/// fit together.
 pub fn load(sources: Sources) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let file = match named_file(&sources) {
@@ -146,7 +148,8 @@ fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Vec<Se
 }
 
 /// Kubernetes tells every container of every service: with one called `shardcast` there are
-/// `SHARDCAST_PORT=tcp://10.0.0.1:6001`, `SHARDCAST_SERVICE_HOST` and others, meant for nobody here.
+/// `SHARDCAST_PORT=tcp://10.0.0.1:6001`, `SHARDCAST_SERVICE_HOST` and others, which are
+/// meant for nobody here.
 fn is_service_link(name: &str, value: &str) -> bool {
     name.starts_with("SHARDCAST_SERVICE_")
         || name.starts_with("SHARDCAST_PORT_")

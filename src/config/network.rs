@@ -1,7 +1,7 @@
 //! An IP network: an address and how many of its leading bits count.
 //!
-//! Invariant: an address that only wraps an IPv4 address is compared as that IPv4 address, because a
-//! listener on `::` sees IPv4 clients so.
+//! Invariant: an address that only wraps an IPv4 address is compared as that IPv4 address, because
+//! a listener on `::` sees IPv4 clients so.
 
 use std::fmt;
 use std::net::IpAddr;

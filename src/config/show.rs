@@ -1,7 +1,7 @@
 //! The configuration written out: as the file that would give it again, and as the README's table.
 //!
-//! Reads nothing and decides nothing. Invariant: the file, with its secrets shown, is read back as the
-//! same configuration.
+//! Reads nothing and decides nothing. Invariant: the file, with its secrets shown, is read back as
+//! the same configuration.
 
 use std::fmt::Write as _;
 
@@ -75,9 +75,9 @@ pub fn markdown() -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "An option has one name: `activity_timeout_secs` in the file is `{ENV_PREFIX}ACTIVITY_TIMEOUT_SECS`\n\
-         in the environment and `--activity-timeout-secs` as a flag. A flag wins over the environment,\n\
-         the environment over the file. Sizes are bytes, or text such as `\"64 KiB\"`. A list is\n\
+        "An option has one name: `path_prefix` in the file is `{ENV_PREFIX}PATH_PREFIX` in the\n\
+         environment and `--path-prefix` as a flag. A flag wins over the environment, the\n\
+         environment over the file. Sizes are bytes, or text such as `\"64 KiB\"`. A list is\n\
          separated by commas in the environment and in flags.\n"
     );
     let mut group = "";
@@ -105,13 +105,13 @@ pub fn markdown() -> String {
 }
 
 const APPS: &str = "
-The options of **Apps** hold for every app; an app of the file may have its own value for each, which
-wins over all others:
+The options of **Apps** hold for every app; an app of the file may have its own value for each,
+which wins over all others. Instead of `keys` it may have one `key` and one `secret`.
 
 ```toml
 [[apps]]
 id = \"shop\"
-keys = [{ key = \"k1\", secret = \"s1\" }, { key = \"k2\", secret = \"s2\" }]   # or key = .., secret = ..
+keys = [{ key = \"k1\", secret = \"s1\" }, { key = \"k2\", secret = \"s2\" }]
 client_events = true
 ```
 ";

@@ -1,8 +1,8 @@
 //! Every option once: its name, its default, its unit, its bounds, its help.
 //!
-//! Flags, environment names, the reading of the file, `shardcast config` and the table of the README
-//! all come from here. The key `activity_timeout_secs` is the flag `--activity-timeout-secs` and the
-//! environment name `SHARDCAST_ACTIVITY_TIMEOUT_SECS`.
+//! Flags, environment names, the reading of the file, `shardcast config` and the table of the
+//! README all come from here. The key `activity_timeout_secs` is the flag `--activity-timeout-secs`
+//! and the environment name `SHARDCAST_ACTIVITY_TIMEOUT_SECS`.
 //!
 //! Invariant: a field of `Config`, of `AppSettings` or of `SingleApp` has exactly one row, because
 //! the rows also build the struct.
@@ -107,7 +107,7 @@ rows! { PROCESS, build_config -> Config, Process;
         "Precedes every path of both protocols.";
     connections_max = "connections_process_max", number(1, 1 << 30),
         Default::Found("the descriptor limit less 512", Host::connections_max),
-        "Connections of the process, WebSocket and HTTP together; over it they are refused with 4100.";
+        "Connections of the process, WebSocket and HTTP together; 4100 over it.";
     trusted_proxies = "trusted_proxies",
         list("addresses or networks such as `10.0.0.0/8`", form::is_network), is(""),
         "Whose `X-Forwarded-Proto` is believed, for apps that are `tls_only`.";
@@ -127,7 +127,7 @@ rows! { PROCESS, build_config -> Config, Process;
     inbox_depth_max = "inbox_depth_max", number(16, 1 << 20), is("16384"),
         "Messages in the inbox of a shard; publishes are answered 503 from three quarters on.";
     lag_bytes_max = "lag_bytes_max", bytes(64 << 10, 1 << 40), is("64 MiB"),
-        "Frames that a shard has not yet sent once; over it the publishes that feed it are answered 503.";
+        "Frames that a shard has not yet sent once; over it publishes that feed it get 503.";
     lag_max = "lag_ms_max", span(Unit::Milliseconds, 1, 60_000), is("1000"),
         "Age of the oldest of those frames; likewise.";
 
@@ -213,7 +213,7 @@ rows! { APP, build_app_settings -> AppSettings, App;
     client_event_bytes_max = "client_event_bytes_max", bytes(1, 16 << 20), is("10 KiB"),
         "Data of a client event; 4301 over it.";
     subscription_count = "subscription_count", Kind::Choice(&["query", "on", "off"]), is("query"),
-        "Whether numbers of subscribers are told: when asked by HTTP, or not at all. `on` is not built yet.";
+        "Whether HTTP tells numbers of subscribers (`query`) or not; `on` is not built yet.";
     channel_name_chars_max = "channel_name_chars_max", characters(1, 1_000), is("200"),
         "Length of a channel's name.";
     event_name_chars_max = "event_name_chars_max", characters(1, 1_000), is("200"),
