@@ -3,7 +3,6 @@
 use crate::pusher::channel::ChannelName;
 use crate::pusher::error::{ClientEventError, Rejection};
 use crate::pusher::inbound::ClientEvent;
-use crate::pusher::json::StringSource;
 use crate::pusher::outbound;
 
 use super::Shard;
@@ -65,13 +64,7 @@ impl Shard {
         let session = self.conns.session(slot);
         let user_id = session.user_id(session.subs[nth as usize]);
         let frame = Frame::text(|out| {
-            outbound::event(
-                out,
-                StringSource::Token(event.name_token),
-                name,
-                event.data,
-                user_id,
-            );
+            outbound::event(out, event.name_source, name, event.data, user_id);
         });
         let publish = Publish {
             app: app.index,
