@@ -86,11 +86,9 @@ impl<'a> RestRequest<'a> {
 
     /// The key that the request names, before anything is verified: for the route that finds its
     /// app by it (HTTP spec 9).
-    pub fn auth_key(&self) -> Option<Cow<'a, str>> {
+    pub fn auth_key(&self) -> Option<String> {
         let (query, _) = self.parameters(Decoding::Form).ok()?;
-        query
-            .value("auth_key")
-            .map(|key| Cow::Owned(key.to_owned()))
+        query.value("auth_key").map(str::to_owned)
     }
 
     /// The text of an error, in Pusher's words where it has some.
