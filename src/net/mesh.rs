@@ -14,10 +14,11 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+use crate::net::status::ShardStatus;
 use crate::net::sys;
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ impl<M> MeshSender<M> {
         // With the fence in `prepare_park`: our load sees `parked`, or the shard sees the message.
         fence(Ordering::SeqCst);
         stop();
-        let parked = &inbox.status.parked;
+        let parked = inbox.status.parked();
         // The swap chooses one of several producers; the load keeps an awake shard's line shared.
         if parked.load(Ordering::Relaxed) && parked.swap(false, Ordering::AcqRel) {
             stop();
@@ -206,7 +207,7 @@ impl<M> MeshEnd<M> {
     /// readable. Call [`Self::unpark`] when the worker runs again, whatever it was that woke it.
     #[must_use]
     pub fn prepare_park(&self) -> bool {
-        let parked = &self.own_status().parked;
+        let parked = self.own_status().parked();
         stop();
         parked.store(true, Ordering::Relaxed);
         stop();
@@ -223,7 +224,7 @@ impl<M> MeshEnd<M> {
     /// The worker runs: from here on nobody needs to wake it.
     pub fn unpark(&self) {
         stop();
-        self.own_status().parked.store(false, Ordering::Relaxed);
+        self.own_status().parked().store(false, Ordering::Relaxed);
     }
 
     /// A descriptor of its own for the runtime to await: readable when this shard has been woken.
@@ -262,103 +263,6 @@ impl<M> fmt::Debug for MeshEnd<M> {
     }
 }
 
-/// What a shard lets every thread see, in three pairs of cache lines: what publishers read for each
-/// publish and hardly ever changes, what changes at each park, and what changes in each turn.
-///
-/// All but the turns are hints whose readers need no order with anything else.
-#[derive(Debug, Default)]
-pub struct ShardStatus {
-    admission: Padded<Admission>,
-    parked: Padded<AtomicBool>,
-    life: Padded<Life>,
-}
-
-#[derive(Debug, Default)]
-struct Admission {
-    congested: AtomicBool,
-    behind: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Life {
-    turns: AtomicU64,
-    sessions: AtomicU32,
-    lists_empty: AtomicBool,
-}
-
-/// 128 bytes: the adjacent-line prefetcher of x86-64 pairs lines, and some aarch64 have such lines.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Padded<T>(T);
-
-impl ShardStatus {
-    /// Whether homes on this shard refuse publishes for now (decisions 28).
-    pub fn is_congested(&self) -> bool {
-        self.admission.congested.load(Ordering::Relaxed)
-    }
-
-    /// Said by the shard itself, when it changes.
-    pub fn set_congested(&self, congested: bool) {
-        self.admission.congested.store(congested, Ordering::Relaxed);
-    }
-
-    /// Whether this shard sends later than it should, so that homes should not feed it.
-    pub fn is_behind(&self) -> bool {
-        self.admission.behind.load(Ordering::Relaxed)
-    }
-
-    /// Said by the shard itself, when it changes.
-    pub fn set_behind(&self, behind: bool) {
-        self.admission.behind.store(behind, Ordering::Relaxed);
-    }
-
-    /// Whether the shard waits for events and nobody has woken it. A hint: see `prepare_park`.
-    pub fn is_parked(&self) -> bool {
-        self.parked.load(Ordering::Relaxed)
-    }
-
-    /// Turns begun. One that neither grows nor is parked for seconds is stuck (decisions 36).
-    pub fn turns(&self) -> u64 {
-        self.life.turns.load(Ordering::Acquire)
-    }
-
-    /// Said by the shard at the start of each turn, before it takes anything from its inbox: so
-    /// that who finds the inbox emptied finds this turn too.
-    pub fn begin_turn(&self) {
-        let turns = &self.life.turns;
-        // Only the shard writes it: no read-modify-write is needed.
-        turns.store(
-            turns.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Release,
-        );
-    }
-
-    /// Sessions that the shard had at the end of its last turn.
-    pub fn sessions(&self) -> u32 {
-        self.life.sessions.load(Ordering::Relaxed)
-    }
-
-    /// Whether the shard reported no session and nothing in any of its lists.
-    pub fn is_quiet(&self) -> bool {
-        self.life.lists_empty.load(Ordering::Acquire) && self.sessions() == 0
-    }
-
-    /// Said by the shard at the end of each turn: its sessions, and whether all that it owes others
-    /// (outgoing messages, queued frames, departed sessions) has gone.
-    pub fn report(&self, sessions: u32, lists_empty: bool) {
-        self.life.sessions.store(sessions, Ordering::Relaxed);
-        self.life.lists_empty.store(lists_empty, Ordering::Release);
-    }
-}
-
-impl<T> Deref for Padded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
 /// Where the stress tests stop a thread for a random while. Nothing anywhere else.
 #[cfg(not(test))]
 #[inline(always)]
@@ -367,7 +271,7 @@ fn stop() {}
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::mem::{align_of, size_of};
+    use std::sync::atomic::AtomicU64;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -646,26 +550,8 @@ mod tests {
         assert!(!ends[0].is_quiet());
         ends[1].own_status().begin_turn();
         assert_eq!((ends[1].pop(), ends[0].status(1).turns()), (Some(7), 1));
+        assert!(!ends[0].is_quiet(), "the message may have an answer");
+        ends[1].own_status().report(0, true);
         assert!(ends[0].is_quiet());
-    }
-
-    #[test]
-    fn hints_of_a_shard_are_its_own() {
-        let ends = mesh::<u32>(2, 3).unwrap();
-        ends[1].own_status().set_congested(true);
-        assert!(ends[0].status(1).is_congested() && !ends[0].status(0).is_congested());
-        assert!(!ends[0].status(1).is_behind());
-        ends[0].own_status().set_behind(true);
-        assert!(ends[1].status(0).is_behind() && !ends[1].status(1).is_behind());
-        ends[1].own_status().set_congested(false);
-        assert!(!ends[0].status(1).is_congested());
-    }
-
-    #[test]
-    fn no_two_shards_and_no_two_groups_share_a_line() {
-        assert_eq!(
-            (align_of::<ShardStatus>(), size_of::<ShardStatus>()),
-            (128, 3 * 128)
-        );
     }
 }

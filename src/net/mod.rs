@@ -2,4 +2,5 @@
 
 pub mod mesh;
 pub mod ring;
+pub mod status;
 pub mod sys;

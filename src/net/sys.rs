@@ -92,7 +92,8 @@ pub fn shutdown_write(fd: RawFd) -> Result<(), Errno> {
     rustix::net::shutdown(borrow(fd)?, Shutdown::Write)
 }
 
-/// Ends both directions: a waiting `readable()` or `writable()` returns.
+/// Ends both directions: a waiting `readable()` or `writable()` returns. Wanted before a stream is
+/// dropped while one waits: the runtime closes the descriptor only once that poll has completed.
 ///
 /// # Errors
 /// As [`shutdown_write`].
