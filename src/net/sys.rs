@@ -117,10 +117,14 @@ pub enum BurstEnd {
 
 /// Accepts at most `limit` connections, non-blocking and close-on-exec, and hands each to `take`.
 /// A connection that died in the backlog counts towards the limit and is skipped.
-pub fn accept_burst(listener: impl AsFd, limit: usize, mut take: impl FnMut(OwnedFd)) -> BurstEnd {
+pub fn accept_burst(listener: RawFd, limit: usize, mut take: impl FnMut(OwnedFd)) -> BurstEnd {
+    let listener = match borrow(listener) {
+        Ok(listener) => listener,
+        Err(errno) => return BurstEnd::Broken(errno),
+    };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     for _ in 0..limit {
-        match rustix::net::accept_with(&listener, flags) {
+        match rustix::net::accept_with(listener, flags) {
             Ok(connection) => take(connection),
             Err(Errno::AGAIN) => return BurstEnd::Empty,
             Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
@@ -267,7 +271,7 @@ fn borrow<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
         return Err(Errno::BADF);
     }
     // SAFETY: it is not -1, the one value that a BorrowedFd must not have. The borrow ends with the
-    // call it is made for, and that call only receives, sends or shuts down: a number whose stream
+    // call it is made for, and that call only receives, sends, accepts or shuts down: a number whose stream
     // has been closed meanwhile costs an EBADF or bytes on a wrong socket, not memory.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
@@ -296,7 +300,7 @@ mod tests {
     fn accept_all(listener: &OwnedFd) -> Vec<OwnedFd> {
         let mut accepted = Vec::new();
         assert_eq!(
-            accept_burst(listener, 1000, |fd| accepted.push(fd)),
+            accept_burst(listener.as_raw_fd(), 1000, |fd| accepted.push(fd)),
             BurstEnd::Empty
         );
         accepted
@@ -408,6 +412,8 @@ mod tests {
             assert_eq!(send_slices(fd, &[b"x", b"y"]), Err(Errno::BADF));
             assert_eq!(shutdown_write(fd), Err(Errno::BADF));
             assert_eq!(shutdown_both(fd), Err(Errno::BADF));
+            let end = accept_burst(fd, 1, |_| panic!("accepted from nothing"));
+            assert_eq!(end, BurstEnd::Broken(Errno::BADF));
         }
     }
 
@@ -446,14 +452,18 @@ mod tests {
         let _clients = [(); 5].map(|()| TcpStream::connect(listeners.address).unwrap());
         let mut accepted = Vec::new();
         let mut burst = |limit| {
-            let end = accept_burst(&listeners.sockets[0], limit, |fd| accepted.push(fd));
+            let end = accept_burst(listeners.sockets[0].as_raw_fd(), limit, |fd| {
+                accepted.push(fd)
+            });
             (end, accepted.len())
         };
         assert_eq!(burst(0), (BurstEnd::Limit, 0));
         assert_eq!(burst(3), (BurstEnd::Limit, 3));
         assert_eq!(burst(3), (BurstEnd::Empty, 5));
         assert_eq!(burst(3), (BurstEnd::Empty, 5));
-        let end = accept_burst(&accepted[0], 1, |_| panic!("accepted from no listener"));
+        let end = accept_burst(accepted[0].as_raw_fd(), 1, |_| {
+            panic!("accepted from no listener")
+        });
         assert_eq!(end, BurstEnd::Broken(Errno::INVAL));
     }
 
