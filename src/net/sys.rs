@@ -271,8 +271,8 @@ fn borrow<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
         return Err(Errno::BADF);
     }
     // SAFETY: it is not -1, the one value that a BorrowedFd must not have. The borrow ends with the
-    // call it is made for, and that call only receives, sends, accepts or shuts down: a number whose
-    // stream has been closed meanwhile costs an EBADF or bytes on a wrong socket, not memory.
+    // call it is made for, which only receives, sends, accepts or shuts down: a number whose stream
+    // has been closed meanwhile costs an EBADF or bytes on a wrong socket, not memory.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
