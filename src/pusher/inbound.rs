@@ -147,7 +147,7 @@ fn subscribe<'a>(
         tags_filter,
         events,
         delta,
-    ] = present(json::fields(object, &names)?);
+    ] = present(object, &names)?;
     let [channel, auth, channel_data] =
         strings(object, &SUBSCRIPTION, [channel, auth, channel_data], reader)?;
     Ok(ClientMessage::Subscribe(Subscribe {
@@ -168,7 +168,7 @@ fn unsubscribe<'a>(
     scratch: &'a mut Scratch,
 ) -> Result<ClientMessage<'a>, Error> {
     let (object, reader) = object_of(data, scratch)?;
-    let tokens = present(json::fields(object, &SUBSCRIPTION)?);
+    let tokens = present(object, &SUBSCRIPTION)?;
     let [channel, ..] = strings(object, &SUBSCRIPTION, tokens, reader)?;
     Ok(ClientMessage::Unsubscribe {
         channel: channel.ok_or(Error::Format)?,
@@ -181,7 +181,7 @@ fn sign_in<'a>(
 ) -> Result<ClientMessage<'a>, Error> {
     let (object, reader) = object_of(data, scratch)?;
     let names = ["auth", "user_data"];
-    let tokens = present(json::fields(object, &names)?);
+    let tokens = present(object, &names)?;
     match strings(object, &names, tokens, reader)? {
         [Some(auth), Some(user_data)] => Ok(ClientMessage::SignIn(SignIn { auth, user_data })),
         _ => Err(Error::SignInFields),
@@ -229,7 +229,371 @@ fn strings<'a, const N: usize>(
     Ok(tokens.map(|token| token.and_then(|token| token.decode())))
 }
 
-/// `null` is absence.
-fn present<const N: usize>(found: [Option<Token<'_>>; N]) -> [Option<Token<'_>>; N] {
-    found.map(|token| token.filter(|token| !token.is_null()))
+/// The members `names` of `object`; `null` is absence.
+fn present<'a, const N: usize>(
+    object: &'a str,
+    names: &[&str; N],
+) -> Result<[Option<Token<'a>>; N], Malformed> {
+    let mut found = json::fields(object, names)?;
+    json::drop_nulls(&mut found);
+    Ok(found)
+}
+
+/// No text panics, and what is understood is what serde_json reads there.
+#[cfg(test)]
+pub fn fuzz_client_message(scratch: &mut Scratch, data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(message) = ClientMessage::parse(text, scratch) else {
+        return;
+    };
+    // Numbers that serde_json cannot hold, and nothing else, make this fail.
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else {
+        return;
+    };
+    let event = value["event"].as_str().expect("event is a string");
+    let object = match &value["data"] {
+        serde_json::Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+        object => object.clone(),
+    };
+    match message {
+        ClientMessage::Ping => assert_eq!(event, "pusher:ping"),
+        ClientMessage::Pong => assert_eq!(event, "pusher:pong"),
+        ClientMessage::Subscribe(subscribe) => {
+            assert_eq!(event, "pusher:subscribe");
+            assert_eq!(object["channel"].as_str(), Some(&*subscribe.channel));
+            assert_eq!(object["auth"].as_str(), subscribe.auth.as_deref());
+            assert_eq!(
+                object["channel_data"].as_str(),
+                subscribe.channel_data.as_deref()
+            );
+        }
+        ClientMessage::Unsubscribe { channel } => {
+            assert_eq!(event, "pusher:unsubscribe");
+            assert_eq!(object["channel"].as_str(), Some(&*channel));
+        }
+        ClientMessage::SignIn(sign_in) => {
+            assert_eq!(event, "pusher:signin");
+            assert_eq!(object["auth"].as_str(), Some(&*sign_in.auth));
+            assert_eq!(object["user_data"].as_str(), Some(&*sign_in.user_data));
+        }
+        ClientMessage::Event(client) => {
+            assert!(event.starts_with("client-") && client.name == event);
+            assert_eq!(client.channel.as_deref(), value["channel"].as_str());
+            let delivered = match client.data {
+                StringSource::Token(token) => serde_json::from_str(token).expect("a string"),
+                StringSource::Text(text) => text.to_owned(),
+            };
+            assert_eq!(client.data_bytes, delivered.len());
+            match (value.get("data"), serde_json::from_str(&delivered)) {
+                (Some(serde_json::Value::String(data)), _) => assert_eq!(data, &delivered),
+                (data, delivered) => {
+                    let empty = serde_json::json!({});
+                    assert_eq!(delivered.ok().as_ref(), Some(data.unwrap_or(&empty)));
+                }
+            }
+        }
+        ClientMessage::Unknown { event: name } => assert_eq!(name, event),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pusher::json::sample;
+    use crate::pusher::testing::Random;
+
+    /// What a message was understood as, in a form that compares.
+    fn read(text: &str) -> Result<String, Error> {
+        let mut scratch = Scratch::default();
+        let shown = |text: Option<Cow<'_, str>>| text.as_deref().unwrap_or("-").to_owned();
+        let raw = |token: Option<Token<'_>>| token.map_or("-", |token| token.raw()).to_owned();
+        Ok(match ClientMessage::parse(text, &mut scratch)? {
+            ClientMessage::Ping => "ping".to_owned(),
+            ClientMessage::Pong => "pong".to_owned(),
+            ClientMessage::Subscribe(subscribe) => [
+                "subscribe".to_owned(),
+                subscribe.channel.into_owned(),
+                shown(subscribe.auth),
+                shown(subscribe.channel_data),
+                raw(subscribe.filter),
+                raw(subscribe.events),
+                raw(subscribe.delta),
+            ]
+            .join("|"),
+            ClientMessage::Unsubscribe { channel } => format!("unsubscribe|{channel}"),
+            ClientMessage::SignIn(SignIn { auth, user_data }) => {
+                format!("signin|{auth}|{user_data}")
+            }
+            ClientMessage::Event(event) => {
+                let source = |source| match source {
+                    StringSource::Token(token) => format!("token {token}"),
+                    StringSource::Text(text) => format!("text {text}"),
+                };
+                format!(
+                    "event|{}|{}|{}|{}|{}",
+                    event.name,
+                    source(event.name_source),
+                    shown(event.channel),
+                    source(event.data),
+                    event.data_bytes
+                )
+            }
+            ClientMessage::Unknown { event } => format!("unknown|{event}"),
+        })
+    }
+
+    #[test]
+    fn messages_of_real_clients_are_understood() {
+        for (text, expected) in [
+            // pusher-js, and pusher-websocket-java with its space.
+            (r#"{"event":"pusher:ping","data":{}}"#, "ping"),
+            (r#"{"event": "pusher:ping"}"#, "ping"),
+            (r#"{"event":"pusher:ping","data":null}"#, "ping"),
+            (r#"{"event":"pusher:ping","data":""}"#, "ping"),
+            (r#"{"event":"pusher:pong","data":{}}"#, "pong"),
+            (
+                r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"news"}}"#,
+                "subscribe|news||-|-|-|-",
+            ),
+            (
+                r#"{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"k:s","channel_data":null}}"#,
+                "subscribe|private-x|k:s|-|-|-|-",
+            ),
+            (
+                r#"{"event":"pusher:subscribe","data":{"auth":"k:s","channel_data":"{\"user_id\":\"\u00e9\"}","channel":"presence-x"}}"#,
+                "subscribe|presence-x|k:s|{\"user_id\":\"é\"}|-|-|-",
+            ),
+            // A string that holds the object, with a string that holds JSON within.
+            (
+                r#"{"event":"pusher:subscribe","data":"{\"channel\":\"presence-x\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}"#,
+                r#"subscribe|presence-x|-|{"user_id":1}|-|-|-"#,
+            ),
+            (
+                r#"{"event":"pusher:subscribe","data":{"channel":"x","filter":{"op":1.0},"events":["a"],"delta":true}}"#,
+                r#"subscribe|x|-|-|{"op":1.0}|["a"]|true"#,
+            ),
+            (
+                r#"{"event":"pusher:subscribe","data":{"channel":"x","filter":null,"tags_filter":{}}}"#,
+                "subscribe|x|-|-|{}|-|-",
+            ),
+            (
+                r#"{"event":"pusher:unsubscribe","data":{"channel":"news"}}"#,
+                "unsubscribe|news",
+            ),
+            (
+                r#"{"event":"pusher:signin","data":{"auth":"k:s","user_data":"{\"id\":\"u1\"}"}}"#,
+                r#"signin|k:s|{"id":"u1"}"#,
+            ),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_space_repetitions_and_unknown_members_change_nothing() {
+        for text in [
+            r#" {"event":"pusher:subscribe","data":{"channel":"news"}} "#,
+            r#"{"x":[1e400],"\u0065vent":"pusher:subscr\u0069be","data":{"ch\u0061nnel":"new\u0073"}}"#,
+            r#"{"event":5,"event":"pusher:subscribe","data":1,"data":{"channel":[],"channel":"news"}}"#,
+            // The number is one that simd-json refuses, beside a string with escapes.
+            r#"{"event":"pusher:subscribe","data":{"channel":"new\u0073","n":1e400}}"#,
+            r#"{"data":{"user_id":7,"channel":"news"},"channel":9,"event":"pusher:subscribe"}"#,
+        ] {
+            assert_eq!(
+                read(text).as_deref(),
+                Ok("subscribe|news|-|-|-|-|-"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_no_string_event_is_a_format_error() {
+        for text in [
+            "hello",
+            "[]",
+            "\"x\"",
+            "{}",
+            "",
+            "5",
+            r#"{"event":5}"#,
+            r#"{"event":null}"#,
+            r#"{"event":"pusher:ping","event":null}"#,
+            r#"{"event":{"a":"pusher:ping"}}"#,
+            r#"{"event":"pusher:ping"}}"#,
+            r#"{"event":"pusher:ping","data":{"a":"\ud800"}}"#,
+            "\u{feff}{\"event\":\"pusher:ping\"}",
+            "{\"event\":\"pusher:ping\n\"}",
+        ] {
+            assert_eq!(read(text), Err(Error::Format), "{text}");
+        }
+        let deep = "[".repeat(10_000);
+        assert_eq!(read(&deep), Err(Error::Format));
+        assert_eq!(
+            read(&format!(r#"{{"event":"pusher:ping","data":{deep}"#)),
+            Err(Error::Format)
+        );
+    }
+
+    #[test]
+    fn subscriptions_of_the_wrong_shape_are_format_errors() {
+        for data in [
+            "{}",
+            "[]",
+            "null",
+            "5",
+            "\"\"",
+            "\"news\"",
+            r#""[\"channel\"]""#,
+            r#""{\"channel\":5}""#,
+            r#""{\"channel\":\"a\"""#,
+            r#""{\"channel\":\"\\ud800\"}""#,
+            r#"{"channel":5}"#,
+            r#"{"channel":null}"#,
+            r#"{"channel":["a"]}"#,
+            r#"{"channel":"a","auth":5}"#,
+            r#"{"channel":"a","auth":{}}"#,
+            r#"{"channel":"a","channel_data":{"user_id":1}}"#,
+            r#"{"channel":"a","channel_data":false}"#,
+        ] {
+            for event in ["pusher:subscribe", "pusher:unsubscribe"] {
+                let text = format!(r#"{{"event":"{event}","data":{data}}}"#);
+                assert_eq!(read(&text), Err(Error::Format), "{text}");
+            }
+        }
+        assert_eq!(
+            read(r#"{"event":"pusher:subscribe","channel":"a"}"#),
+            Err(Error::Format)
+        );
+        // A number nobody asked for is not a fault.
+        let fine =
+            r#"{"event":"pusher:unsubscribe","data":{"channel":"a","n":12345678901234567890123}}"#;
+        assert_eq!(read(fine).as_deref(), Ok("unsubscribe|a"));
+    }
+
+    #[test]
+    fn a_sign_in_without_both_strings_has_its_own_error() {
+        for data in [
+            "null",
+            "{}",
+            "\"x\"",
+            r#"{"auth":"a"}"#,
+            r#"{"user_data":"{}"}"#,
+            r#"{"auth":"a","user_data":{"id":"1"}}"#,
+            r#"{"auth":5,"user_data":"{}"}"#,
+            r#"{"auth":"a","user_data":null}"#,
+        ] {
+            let text = format!(r#"{{"event":"pusher:signin","data":{data}}}"#);
+            assert_eq!(read(&text), Err(Error::SignInFields), "{text}");
+        }
+        assert_eq!(
+            read(r#"{"event":"pusher:signin"}"#),
+            Err(Error::SignInFields)
+        );
+    }
+
+    #[test]
+    fn client_events_carry_what_is_delivered_and_its_size() {
+        let big = "12345678901234567890";
+        let long = "é".repeat(5_121);
+        for (members, expected) in [
+            (
+                r#","data":{"on":true}"#,
+                r#"text {"on":true}|11"#.to_owned(),
+            ),
+            (r#","data":"raw""#, r#"token "raw"|3"#.to_owned()),
+            (r#","data":"\u00e9\"""#, r#"token "\u00e9\""|3"#.to_owned()),
+            (r#","data":"""#, r#"token ""|0"#.to_owned()),
+            ("", "text {}|2".to_owned()),
+            // `null` is any JSON here: what one pusher-js triggers, the other gets.
+            (r#","data":null"#, "text null|4".to_owned()),
+            (&format!(r#","data":{big}"#), format!("text {big}|20")),
+            (r#","data":[1.0, 2]"#, "text [1.0, 2]|8".to_owned()),
+            (
+                &format!(r#","data":"{long}""#),
+                format!("token \"{long}\"|10242"),
+            ),
+        ] {
+            let text = format!(r#"{{"event":"client-x","channel":"private-a"{members}}}"#);
+            let expected = format!(r#"event|client-x|token "client-x"|private-a|{expected}"#);
+            assert_eq!(read(&text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_event_without_a_string_channel_is_still_one() {
+        for members in [
+            "",
+            r#","channel":5"#,
+            r#","channel":["private-a"]"#,
+            r#","channel":null"#,
+        ] {
+            let text = format!(r#"{{"event":"client-x","data":1{members}}}"#);
+            let expected = r#"event|client-x|token "client-x"|-|text 1|1"#;
+            assert_eq!(read(&text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_events_are_unknown_by_their_name() {
+        for event in [
+            "pusher:foo",
+            "pusher_internal:subscription_succeeded",
+            "hello",
+            "client",
+            "Client-x",
+            "my-event",
+            "pusher:Ping",
+            "",
+        ] {
+            let text = format!(r#"{{"event":"{event}","data":{{}}}}"#);
+            assert_eq!(read(&text), Ok(format!("unknown|{event}")));
+        }
+    }
+
+    #[test]
+    fn every_prefix_of_a_message_is_a_format_error() {
+        for text in [
+            r#"{"event":"pusher:subscribe","data":{"channel":"a","channel_data":"{\"user_id\":1}"}}"#,
+            r#"{"event":"client-é","channel":"private-a","data":{"a":[1,2,{"b":null}]}}"#,
+        ] {
+            assert!(read(text).is_ok());
+            for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+                assert_eq!(read(&text[..end]), Err(Error::Format), "{}", &text[..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_serde_json_on_seeded_messages() {
+        const EVENTS: [&str; 7] = [
+            "pusher:ping",
+            "pusher:pong",
+            "pusher:subscribe",
+            "pusher:unsubscribe",
+            "pusher:signin",
+            "client-x",
+            "other",
+        ];
+        let mut random = Random::new(44);
+        let mut scratch = Scratch::default();
+        for round in 0..20_000 {
+            let mut text = format!(r#"{{"event":"{}","data":"#, EVENTS[round % 7]).into_bytes();
+            match round % 4 {
+                0 => {
+                    text.extend(br#"{"auth":"","user_data":"{}","channel":"a\u002db","x":"#);
+                    text.extend(sample::json(&mut random, 2));
+                    text.push(b'}');
+                }
+                levels => text.extend(sample::json(&mut random, levels as u32)),
+            }
+            text.extend(br#","channel":"#);
+            text.extend(sample::json(&mut random, 0));
+            text.push(b'}');
+            fuzz_client_message(&mut scratch, &text);
+            fuzz_client_message(&mut scratch, &sample::json(&mut random, 3));
+        }
+    }
 }

@@ -219,8 +219,11 @@ impl<'a> Fields<'a> {
     ];
 
     fn of(event: &'a str) -> Result<Self, Malformed> {
-        let [data, others @ ..] = json::fields(event, &Self::NAMES)?;
+        let mut found = json::fields(event, &Self::NAMES)?;
+        let [_data, others @ ..] = &mut found;
+        json::drop_nulls(others);
         let [
+            data,
             name,
             channels,
             channel,
@@ -229,7 +232,7 @@ impl<'a> Fields<'a> {
             tags,
             delta,
             idempotency_key,
-        ] = others.map(|value| value.filter(|value| !value.is_null()));
+        ] = found;
         Ok(Self {
             name,
             data,
@@ -284,11 +287,12 @@ impl<'a> Fields<'a> {
         if list.kind() != Kind::Array {
             return Err(wrong);
         }
-        check_count(list.elements()?.count(), limits)?;
         let mut channels = Channels::new();
         for channel in list.elements()? {
             channels.push(channel?.decode().ok_or(wrong)?);
+            check_count(channels.len(), limits)?;
         }
+        check_count(channels.len(), limits)?;
         Ok(channels)
     }
 }

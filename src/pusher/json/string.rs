@@ -96,3 +96,59 @@ impl<'a> Iterator for Pieces<'a> {
         Some(Piece::Escaped(char))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pusher::testing::Random;
+
+    fn plain_run_slow(bytes: &[u8]) -> usize {
+        bytes.iter().take_while(|byte| is_plain(**byte)).count()
+    }
+
+    #[test]
+    fn a_run_ends_at_every_byte_that_must_be_escaped() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut bytes = [b'a'; 20];
+                bytes[at] = byte;
+                assert_eq!(plain_run(&bytes), plain_run_slow(&bytes), "{byte} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn runs_agree_with_the_obvious_loop() {
+        let mut random = Random::new(42);
+        for _ in 0..20_000 {
+            // Neighbours of the bytes that are looked for, where a borrow would show.
+            let bytes = random.bytes(b"ab!#[]\x1f\x20\x21\x7f\x80\x9f\xa0\xa2\xdc\xff\"\\", 40);
+            for start in 0..bytes.len() {
+                assert_eq!(plain_run(&bytes[start..]), plain_run_slow(&bytes[start..]));
+            }
+        }
+    }
+
+    #[test]
+    fn surrogates_make_a_character_in_pairs_only() {
+        for (escape, meant) in [
+            (r"\u0041", Some(('A', 6))),
+            (r"\uD7FF", Some(('\u{D7FF}', 6))),
+            (r"\uE000", Some(('\u{E000}', 6))),
+            (r"\ud800\udc00", Some(('\u{10000}', 12))),
+            (r"\uDBFF\uDFFF", Some(('\u{10FFFF}', 12))),
+            (r"\uD800", None),
+            (r"\uD800\", None),
+            (r"\uD800\uDBFF", None),
+            (r"\uD800\uE000", None),
+            (r"\uD800\n1234", None),
+            (r"\uDC00\uDC00", None),
+            (r"\u00e", None),
+            (r"\u+123", None),
+            (r"\u 123", None),
+            (r"\U0041", None),
+        ] {
+            assert_eq!(unicode_escape(escape.as_bytes()), meant, "{escape}");
+        }
+    }
+}

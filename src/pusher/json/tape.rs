@@ -63,3 +63,67 @@ fn strings_of<'a, const N: usize>(
     }
     Some(found)
 }
+
+/// Against the slow twin, for any object that the scanner accepts.
+#[cfg(test)]
+pub fn fuzz_strings(reader: &mut Reader, data: &[u8]) {
+    use simd_json::ErrorType;
+    const NAMES: [&str; 4] = ["event", "channel", "a", ""];
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(slow) = super::fields(text, &NAMES) else {
+        return;
+    };
+    match reader.strings(text, &NAMES) {
+        Some(fast) => {
+            let slow = slow.map(|token| token.and_then(|token| token.decode()));
+            assert_eq!(
+                fast.map(|text| text.map(str::to_owned)),
+                slow.map(|text| text.map(Into::into))
+            );
+        }
+        None => {
+            let refused = simd_json::to_tape(&mut data.to_vec()).expect_err("it was refused");
+            assert!(
+                matches!(refused.error(), ErrorType::InvalidNumber),
+                "{text:?}"
+            );
+        }
+    }
+    assert!(reader.tape.0.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pusher::json::sample;
+    use crate::pusher::testing::Random;
+
+    #[test]
+    fn strings_are_decoded_and_the_last_of_a_key_wins() {
+        let mut reader = Reader::default();
+        let raw = r#"{"a":"x","b":"\u00e9\n","n":5,"\u0061":"{\"id\":1}","o":{"c":"no"},"c":null}"#;
+        assert_eq!(
+            reader.strings(raw, &["a", "b", "n", "c", "missing"]),
+            Some([Some(r#"{"id":1}"#), Some("é\n"), None, None, None])
+        );
+        assert_eq!(reader.strings("{}", &["a"]), Some([None]));
+    }
+
+    #[test]
+    fn numbers_that_it_refuses_are_left_to_the_slow_twin() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.strings(r#"{"a":"x","n":1e400}"#, &["a"]), None);
+        assert_eq!(reader.strings(r#"{"a":"x"}"#, &["a"]), Some([Some("x")]));
+    }
+
+    #[test]
+    fn agrees_with_the_slow_twin_on_seeded_objects() {
+        let mut random = Random::new(43);
+        let mut reader = Reader::default();
+        for _ in 0..20_000 {
+            fuzz_strings(&mut reader, &sample::json(&mut random, 3));
+        }
+    }
+}
