@@ -19,7 +19,7 @@ use super::signature::SigningKey;
 pub const TIMESTAMP_WINDOW_SECS: u64 = 600;
 
 /// What is signed of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RestRequest<'a> {
     /// In upper case, as HTTP has it.
     pub method: &'a str,
@@ -207,12 +207,17 @@ impl<'a> RestRequest<'a> {
 impl Authenticated<'_> {
     /// Checks the complete body. `md5` is that of its bytes, also where there are none.
     pub fn check_body(&self, body_bytes: u64, md5: [u8; 16]) -> Result<(), Error> {
-        match self.body_md5 {
-            Some(expected) if expected == md5 => Ok(()),
-            Some(_) => Err(Error::BodyMd5),
-            None if body_bytes == 0 => Ok(()),
-            None => Err(Error::Missing("body_md5")),
-        }
+        check_body(self.body_md5, body_bytes, md5)
+    }
+}
+
+/// The same with the [`Authenticated::body_md5`] of a head that is gone.
+pub fn check_body(body_md5: Option<[u8; 16]>, body_bytes: u64, md5: [u8; 16]) -> Result<(), Error> {
+    match body_md5 {
+        Some(expected) if expected == md5 => Ok(()),
+        Some(_) => Err(Error::BodyMd5),
+        None if body_bytes == 0 => Ok(()),
+        None => Err(Error::Missing("body_md5")),
     }
 }
 
