@@ -14,14 +14,18 @@ pub const ANY: &str = "*";
 /// The value of `Access-Control-Allow-Origin` for this request: the configured entry that its
 /// `Origin` equals (in any case), or `*`. Nothing without an `Origin`, or where it is not listed.
 pub fn allowed_origin<'c>(head: &Head<'_>, cors_origins: &'c [String]) -> Option<&'c str> {
+    allowed_index(head, cors_origins).map(|index| cors_origins[index].as_str())
+}
+
+/// The place of that entry.
+pub(super) fn allowed_index(head: &Head<'_>, cors_origins: &[String]) -> Option<usize> {
     if cors_origins.is_empty() {
         return None;
     }
     let origin = head.header("Origin").next()?;
     cors_origins
         .iter()
-        .map(String::as_str)
-        .find(|entry| *entry == ANY || entry.as_bytes().eq_ignore_ascii_case(origin))
+        .position(|entry| entry == ANY || entry.as_bytes().eq_ignore_ascii_case(origin))
 }
 
 /// The answer to `OPTIONS` on a path that takes `methods`, unsigned. The origin's own field comes

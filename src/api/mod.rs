@@ -11,11 +11,19 @@ use std::fmt;
 use crate::http::response::{self, Content, Writer};
 use crate::http::{self, Head, Method, Status};
 
+mod auth;
 pub mod cors;
+mod events;
 pub mod health;
+pub mod request;
 pub mod route;
+pub mod upgrade;
+pub mod waiting;
 
+pub use request::{Accepted, Collecting, Context, OnBody, OnHead, Settings, on_body, on_head};
 pub use route::{Refusal, Route};
+pub use upgrade::Upgrade;
+pub use waiting::Waiting;
 
 /// An answer, not yet bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +89,32 @@ impl<'c> Framing<'c> {
         Self {
             close: true,
             ..Self::default()
+        }
+    }
+}
+
+/// A [`Framing`] that outlives its head: the origin by its place in the configuration. Of methods
+/// with a body none is HEAD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KeptFraming {
+    close: bool,
+    origin: Option<usize>,
+}
+
+impl KeptFraming {
+    fn of(head: &Head<'_>, cors_origins: &[String]) -> Self {
+        Self {
+            close: !head.keep_alive,
+            origin: cors::allowed_index(head, cors_origins),
+        }
+    }
+
+    fn framing(self, cors_origins: &[String]) -> Framing<'_> {
+        let origin = self.origin.and_then(|index| cors_origins.get(index));
+        Framing {
+            head_only: false,
+            close: self.close,
+            allow_origin: origin.map(String::as_str),
         }
     }
 }

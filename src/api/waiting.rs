@@ -1,0 +1,156 @@
+//! A publish that asked for counts: what the homes of its channels answer, and the object that
+//! shows it (HTTP spec 4.3, 5).
+//!
+//! It knows which counts apply to which channel; what a home is and how long to wait is others'
+//! business. Entries stand in the order of the request, one for each distinct channel of an event
+//! or one for each event of a batch.
+//!
+//! Invariant: `unanswered` is the number of entries that ask and have no counts yet.
+
+use crate::app::{AppSettings, SubscriptionCount};
+use crate::http::Status;
+use crate::pusher::channel::{ChannelKind, ChannelName};
+use crate::pusher::escape;
+use crate::pusher::rest::Info;
+use crate::shard::message::{Answer, Counts};
+
+use super::request::Settings;
+use super::{Body, Framing, KeptFraming, Response};
+
+/// `Retry-After` of a question that was not answered in time, and of a refused publish.
+pub(super) const RETRY_SECS: u32 = 1;
+
+/// The object that the entries go into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `{"channels":{name:{..},..}}`
+    Channels,
+    /// `{"batch":[{..},..]}`
+    Batch,
+}
+
+/// A request that waits for answers.
+#[derive(Debug)]
+pub struct Waiting {
+    form: Form,
+    entries: Vec<Entry>,
+    unanswered: usize,
+    framing: KeptFraming,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Empty in a batch, where the place says it.
+    channel: Box<str>,
+    user_count: bool,
+    subscription_count: bool,
+    counts: Option<Counts>,
+}
+
+impl Waiting {
+    pub(super) fn new(form: Form, framing: KeptFraming) -> Self {
+        Self {
+            form,
+            entries: Vec::new(),
+            unanswered: 0,
+            framing,
+        }
+    }
+
+    /// Adds the entry of a channel and gives its index if the home must be asked. What does not
+    /// apply, is switched off or is unknown is left out (HTTP spec 4.3).
+    pub(super) fn add(
+        &mut self,
+        channel: ChannelName<'_>,
+        info: Info,
+        settings: &AppSettings,
+    ) -> Option<u32> {
+        let index = self.entries.len() as u32;
+        let entry = Entry {
+            channel: match self.form {
+                Form::Channels => channel.as_str().into(),
+                Form::Batch => Box::default(),
+            },
+            user_count: info.user_count && channel.is_presence(),
+            subscription_count: info.subscription_count
+                && settings.subscription_count != SubscriptionCount::Off
+                && channel.kind() != ChannelKind::User,
+            counts: None,
+        };
+        let asks = entry.asks();
+        self.unanswered += usize::from(asks);
+        self.entries.push(entry);
+        asks.then_some(index)
+    }
+
+    /// One home has answered; the response, if it was the last.
+    pub fn on_answer(&mut self, answer: Answer) -> Option<Response> {
+        let entry = self.entries.get_mut(answer.index as usize)?;
+        if !entry.asks() || entry.counts.is_some() {
+            return None;
+        }
+        entry.counts = Some(answer.counts);
+        self.unanswered -= 1;
+        self.response()
+    }
+
+    /// Not all homes have answered in time. Ends the connection: an answer that comes yet must not
+    /// meet its next question.
+    pub fn expired(&self) -> Response {
+        let text = "Published, but the channels did not answer in time.";
+        Response::unavailable(text, RETRY_SECS).closing()
+    }
+
+    /// The form of the answer, now that the head is gone.
+    pub fn framing<'c>(&self, settings: &'c Settings) -> Framing<'c> {
+        self.framing.framing(&settings.cors_origins)
+    }
+
+    /// The response, if nobody is left to answer.
+    pub(super) fn response(&self) -> Option<Response> {
+        if self.unanswered > 0 {
+            return None;
+        }
+        let (open, close): (&[u8], &[u8]) = match self.form {
+            Form::Channels => (br#"{"channels":{"#, b"}}"),
+            Form::Batch => (br#"{"batch":["#, b"]}"),
+        };
+        let mut json = open.to_vec();
+        for (index, entry) in self.entries.iter().enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            if self.form == Form::Channels {
+                escape::write_string(&mut json, &entry.channel);
+                json.push(b':');
+            }
+            entry.write(&mut json);
+        }
+        json.extend_from_slice(close);
+        Some(Response::new(Status::Ok, Body::Json(json)))
+    }
+}
+
+impl Entry {
+    fn asks(&self) -> bool {
+        self.user_count || self.subscription_count
+    }
+
+    /// A home that has nobody on a channel knows no roster of it either: 0 users.
+    fn write(&self, json: &mut Vec<u8>) {
+        let counts = self.counts.unwrap_or_default();
+        json.push(b'{');
+        if self.user_count {
+            let users = counts.users.unwrap_or(0);
+            json.extend_from_slice(format!(r#""user_count":{users}"#).as_bytes());
+        }
+        if self.user_count && self.subscription_count {
+            json.push(b',');
+        }
+        if self.subscription_count {
+            let subscriptions = counts.subscriptions;
+            json.extend_from_slice(format!(r#""subscription_count":{subscriptions}"#).as_bytes());
+        }
+        json.push(b'}');
+    }
+}
