@@ -43,7 +43,14 @@ impl Partial {
 
     /// Begins with the incomplete frame `bytes`, and its header if that is complete.
     pub(super) fn begin(&mut self, bytes: &[u8], header: Option<(FrameHeader, usize)>) {
-        self.bytes = bytes.to_vec();
+        // With room for as much again, most frames need no second allocation.
+        let frame_bytes = header.map_or(HEADER_BYTES_MAX, |(header, header_bytes)| {
+            usize::try_from(header.payload_bytes)
+                .unwrap_or(usize::MAX)
+                .saturating_add(header_bytes)
+        });
+        self.bytes = Vec::with_capacity(frame_bytes.min(2 * bytes.len()));
+        self.bytes.extend_from_slice(bytes);
         self.header = header;
     }
 
