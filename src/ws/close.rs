@@ -61,6 +61,41 @@ pub fn may_be_sent(code: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ws::random::Random;
+
+    /// What is accepted comes back from the encoder, and the verdict is that of the tables.
+    fn fuzz_close(data: &[u8]) {
+        match parse_close(data) {
+            Ok(Some((code, reason))) => {
+                assert!(is_allowed(code));
+                if reason.len() <= REASON_BYTES_MAX {
+                    assert_eq!(encoded(code, reason)[2..], *data);
+                }
+            }
+            Ok(None) => assert!(data.is_empty()),
+            Err(Error::CloseBodyOfOneByte) => assert_eq!(data.len(), 1),
+            Err(Error::CloseCodeNotAllowed) => {
+                assert!(!is_allowed(u16::from_be_bytes([data[0], data[1]])));
+            }
+            Err(error) => {
+                assert_eq!(error, Error::CloseReasonNotUtf8);
+                assert!(str::from_utf8(&data[2..]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn random_bodies_are_judged_by_the_tables() {
+        let mut random = Random::new(6);
+        for _ in 0..20_000 {
+            let count = random.below(8);
+            let mut body = random.bytes(count);
+            if let Some(high) = body.first_mut() {
+                *high %= 32;
+            }
+            fuzz_close(&body);
+        }
+    }
 
     fn encoded(code: u16, reason: &str) -> Vec<u8> {
         let mut out = Vec::new();

@@ -142,6 +142,7 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ws::random::Random;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -306,6 +307,85 @@ mod tests {
         assert_eq!(fields(&all), Handshake::BadKey);
         all.extend([("Sec-WebSocket-Key", KEY), ("Sec-WebSocket-Key", KEY)]);
         assert_eq!(fields(&all), Handshake::BadKey);
+    }
+
+    fn lines(text: &str) -> Vec<(&str, &str)> {
+        text.lines()
+            .filter_map(|line| line.split_once(':'))
+            .collect()
+    }
+
+    /// Any fields, one a line, name and value at the first colon. Accepted is only what a slower
+    /// reading of the same lines accepts.
+    fn fuzz_handshake(data: &[u8]) {
+        let text = String::from_utf8_lossy(data);
+        let lines = lines(&text);
+        let values = |wanted: &str| -> Vec<String> {
+            let of_name = lines
+                .iter()
+                .filter(|(name, _)| name.to_lowercase() == wanted);
+            of_name
+                .map(|(_, value)| value.trim_matches([' ', '\t']).to_owned())
+                .collect()
+        };
+        let has = |name: &str, token: &str| {
+            let lists = values(name).join(",").to_lowercase();
+            lists
+                .split(',')
+                .any(|item| item.trim_matches([' ', '\t']) == token)
+        };
+        let is_upgrade = has("upgrade", "websocket") && has("connection", "upgrade");
+        let has_version = values("sec-websocket-version") == ["13"];
+        let keys = values("sec-websocket-key");
+        match fields(&lines) {
+            Handshake::NotUpgrade => assert!(!is_upgrade),
+            Handshake::OtherVersion => assert!(is_upgrade && !has_version),
+            Handshake::BadKey => {
+                assert!(is_upgrade && has_version);
+                assert!(keys.len() != 1 || keys[0].len() != 24 || !keys[0].ends_with("=="));
+            }
+            Handshake::Accept(accept) => {
+                assert!(is_upgrade && has_version && keys.len() == 1);
+                assert_eq!(accept, AcceptKey::of(keys[0].as_bytes()));
+            }
+        }
+    }
+
+    #[test]
+    fn random_fields_are_judged_like_a_slower_reading() {
+        let pieces = [
+            "Upgrade: ",
+            "websocket",
+            "h2c",
+            ", ",
+            "\n",
+            "\n",
+            "Connection:",
+            "keep-alive",
+            "UPGRADE",
+            "Sec-WebSocket-Version: 13\n",
+            "Sec-WebSocket-Version:",
+            "12",
+            "Upgrade:WebSocket\n",
+            "connection: upgrade\n",
+            "Sec-WebSocket-Key:",
+            KEY,
+            "==",
+            "\t",
+        ];
+        let mut random = Random::new(7);
+        let mut accepted = 0;
+        for _ in 0..20_000 {
+            let count = random.below(16);
+            let text: String = (0..count)
+                .map(|_| pieces[random.below(pieces.len())])
+                .collect();
+            fuzz_handshake(text.as_bytes());
+            let complete = format!("{text}\nSec-WebSocket-Key:{KEY}\nSec-WebSocket-Version:13");
+            fuzz_handshake(complete.as_bytes());
+            accepted += usize::from(is_accepted(fields(&lines(&complete))));
+        }
+        assert!(accepted > 100, "one-sided inputs: {accepted}");
     }
 
     #[test]
