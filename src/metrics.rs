@@ -1,5 +1,7 @@
 //! Plain counters owned by a shard, summed when asked.
 
+use std::time::Duration;
+
 /// What a shard has done since it started.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -13,6 +15,8 @@ pub struct Counters {
     pub ended: u64,
     /// Text messages received.
     pub messages: u64,
+    /// Sessions that have left every table.
+    pub left: u64,
     /// Events that a home has ordered.
     pub published: u64,
     /// Publishes refused for want of room.
@@ -29,4 +33,16 @@ pub struct Counters {
     pub sequence_gaps: u64,
     /// Client events refused.
     pub client_events_refused: u64,
+    /// Turns begun.
+    pub turns: u64,
+    /// The longest turn.
+    pub turn_max: Duration,
+}
+
+impl Counters {
+    /// Counts a turn.
+    pub fn turn(&mut self, took: Duration) {
+        self.turns += 1;
+        self.turn_max = self.turn_max.max(took);
+    }
 }

@@ -9,6 +9,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::file::{self, AppEntry, File, Setting};
 use super::form::DEVELOPMENT_SECRET;
@@ -34,7 +35,7 @@ pub struct Sources {
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
-    pub apps: AppTable,
+    pub apps: Arc<AppTable>,
     /// Some app has credentials that everybody knows.
     pub development: bool,
     /// What is allowed and yet worth a line in the log.
@@ -92,7 +93,7 @@ pub(super) fn decide(
             let notices = notices(&config);
             Ok(Loaded {
                 config,
-                apps,
+                apps: Arc::new(apps),
                 development,
                 notices,
                 settings,

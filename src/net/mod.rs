@@ -1,6 +1,22 @@
 //! The only module that names the runtime and the kernel; it decides when, never what. See lib.rs.
+//!
+//! | File | What it is |
+//! |---|---|
+//! | `serve` | the process: listeners, workers, signals, the barrier at the end |
+//! | `worker` | a thread with its runtime, and what its tasks share |
+//! | `listener`, `conn` | tasks that accept and that read |
+//! | `input` | bytes on hand into calls of `api`, `ws` and `shard` |
+//! | `turn` | one turn: everything that is sent, is sent there |
+//! | `mesh`, `status`, `ring`, `sys` | leaves: queues between workers, the side ring, system calls |
 
+pub mod conn;
+pub mod input;
+pub mod listener;
 pub mod mesh;
+pub mod random;
 pub mod ring;
+pub mod serve;
 pub mod status;
 pub mod sys;
+pub mod turn;
+pub mod worker;

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)] // One place: `borrow`, which turns that number into what rustix takes.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::{error, fmt};
 
@@ -99,6 +99,14 @@ pub fn shutdown_write(fd: RawFd) -> Result<(), Errno> {
 /// As [`shutdown_write`].
 pub fn shutdown_both(fd: RawFd) -> Result<(), Errno> {
     rustix::net::shutdown(borrow(fd)?, Shutdown::Both)
+}
+
+/// The address of the other end of a connection; `None` where it has gone or is no IP address.
+pub fn peer_address(fd: RawFd) -> Option<IpAddr> {
+    let peer = rustix::net::getpeername(borrow(fd).ok()?).ok()??;
+    SocketAddr::try_from(peer)
+        .ok()
+        .map(|peer| peer.ip().to_canonical())
 }
 
 /// Why a burst of accepts ended.
@@ -290,7 +298,7 @@ mod tests {
 
     use super::*;
 
-    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     /// For tests that give a port back and want it again: where no other test takes ports from.
     const OWN_HOST: [u8; 4] = [127, 77, 0, 1];

@@ -39,7 +39,7 @@ impl Shard {
             return;
         }
         self.conns.hot(slot).phase = Phase::Closing;
-        self.outbox.seal(&mut self.conns, slot, self.time, |_| {});
+        self.outbox.seal_behind(&mut self.conns, slot);
         let secs = self.time_secs() + CLOSING_SECS_MAX + 1;
         self.wheel.set(slot, secs);
     }

@@ -198,6 +198,7 @@ impl Shard {
             app.quota.release();
         }
         self.capacity.release();
+        self.counters.left += 1;
         self.conns.hot(slot).flags.clear(Flag::Leaving);
         self.leave_or_release(slot);
     }

@@ -45,12 +45,12 @@ pub mod time;
 pub mod wheel;
 
 use channel::{ChannelHasher, LocalChannels};
-use conns::{Connections, Flag};
+use conns::{Connections, Flag, Phase};
 use deliver::OpenRun;
 use home::Homes;
 use leave::Leaving;
 use message::{Answer, ReplyTo, SessionKey, ShardId, ShardMessage};
-use outbox::{Outbox, OutboxLimits, Sent, Slices};
+use outbox::{Outbox, OutboxLimits, Outcomes, Sent, Slices};
 use wheel::Wheel;
 
 /// While more messages than this are left over after a carry, a shard reads no input and accepts nobody (decisions 27).
@@ -455,6 +455,59 @@ impl Shard {
         if self.conns.is_current(key) {
             self.outbox.writable(&mut self.conns, key.slot);
         }
+    }
+
+    /// What the flush has found, for `net` to act on. Slow consumers and sent pings have been seen to before.
+    pub fn take_outcomes(&mut self) -> Outcomes {
+        let slow = std::mem::take(&mut self.outbox.outcomes.slow);
+        let outcomes = std::mem::take(&mut self.outbox.outcomes);
+        self.outbox.outcomes.slow = slow;
+        outcomes
+    }
+
+    /// Whether nothing more is to be read from a connection until its queue has drained.
+    pub fn pause_if_half_full(&mut self, slot: u32) -> bool {
+        self.outbox.pause_if_half_full(&mut self.conns, slot)
+    }
+
+    /// What a connection is.
+    pub fn phase(&self, slot: u32) -> Phase {
+        self.conns.peek(slot).phase
+    }
+
+    /// The descriptor of a connection.
+    pub fn fd(&self, slot: u32) -> i32 {
+        self.conns.peek(slot).fd
+    }
+
+    /// The name of whoever has a slot now.
+    pub fn key(&self, slot: u32) -> SessionKey {
+        self.conns.key(slot)
+    }
+
+    /// Whether the connection that `key` names is still there.
+    pub fn is_current(&self, key: SessionKey) -> bool {
+        self.conns.is_current(key)
+    }
+
+    /// Slots ever used.
+    pub fn slots(&self) -> u32 {
+        self.conns.slots()
+    }
+
+    /// Sessions that have begun and are still in a table.
+    pub fn sessions(&self) -> u32 {
+        (self.counters.opened - self.counters.left) as u32
+    }
+
+    /// Whether no client is here or on its way out, and nothing is owed to another shard: the barrier of a drain.
+    pub fn is_quiet(&self) -> bool {
+        let is_busy = |slot| matches!(self.phase(slot), Phase::Open | Phase::Closing);
+        self.draining.is_some()
+            && self.leaving.is_empty()
+            && self.leftovers() == 0
+            && self.outbox.queued() == 0
+            && !(0..self.slots()).any(is_busy)
     }
 
     /// Budgets of a turn.

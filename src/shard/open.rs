@@ -32,7 +32,6 @@ impl Shard {
     /// Appends bytes that are not WebSocket frames: an HTTP answer.
     pub fn answer_http(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
         self.outbox.answer(&mut self.conns, slot, self.time, write);
-        self.outbox.end_opaque(&self.conns, slot);
     }
 
     /// Marks the connection as the cause of what is sent until [`Shard::end_serving`]: its answers wait for that.
@@ -47,6 +46,7 @@ impl Shard {
 
     /// The `101` has been appended: greets or refuses. True if a session began.
     pub fn on_open(&mut self, slot: u32, upgrade: Upgrade<'_>) -> bool {
+        self.outbox.end_opaque(&self.conns, slot);
         match self.admit(&upgrade) {
             Ok((app, protocol)) => {
                 self.greet(slot, &app, protocol, upgrade.random);

@@ -352,6 +352,11 @@ impl Outbox {
             self.cut(conns, slot, |spill| spill.urgent);
         }
         self.answer(conns, slot, now, write);
+        self.seal_behind(conns, slot);
+    }
+
+    /// Takes no more frames; all that is queued still goes out.
+    pub fn seal_behind(&mut self, conns: &mut Connections, slot: u32) {
         conns.hot(slot).flags.set(Flag::Sealed);
         self.mark(conns, slot, true);
         if conns.peek(slot).pending_bytes == 0 {
@@ -710,9 +715,15 @@ impl Outbox {
         slots
     }
 
-    /// Whether the connection has half of its bound queued: then nothing more is read from it.
-    pub fn is_half_full(&self, conns: &Connections, slot: u32) -> bool {
-        conns.peek(slot).pending_bytes > self.limits.bytes_max / 2
+    /// Whether the connection has half of its bound queued: then nothing more is read from it until `Outcomes::drained`
+    /// names it.
+    pub fn pause_if_half_full(&self, conns: &mut Connections, slot: u32) -> bool {
+        let hot = conns.hot(slot);
+        let half_full = hot.pending_bytes > self.limits.bytes_max / 2;
+        if half_full {
+            hot.flags.set(Flag::Paused);
+        }
+        half_full
     }
 
     /// The blocked connections to close so that what only they hold is under the shard's bound again, most bytes first.

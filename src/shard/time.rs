@@ -79,10 +79,17 @@ impl Shard {
         into.append(&mut self.expired);
     }
 
-    /// Asks for a connection to be handed out by [`Shard::take_expired`], `secs` from now or earlier.
-    pub fn expire_in(&mut self, slot: u32, secs: u32) {
+    /// Asks for a connection to be handed out by [`Shard::take_expired`], `secs` from now or earlier. Gives the second of
+    /// the shard's time, for [`Shard::secs_until`].
+    pub fn expire_in(&mut self, slot: u32, secs: u32) -> u32 {
         let at = self.time_secs() + secs;
         self.wheel.set(slot, at);
+        at
+    }
+
+    /// Seconds left until a second of the shard's time; 0 when it has come.
+    pub fn secs_until(&self, at: u32) -> u32 {
+        at.saturating_sub(self.time_secs())
     }
 
     /// A session is looked at: stalled, unanswered, silent, or alive.
@@ -166,6 +173,12 @@ impl Shard {
     /// Whether the shard is closing its sessions.
     pub fn is_draining(&self) -> bool {
         self.draining.is_some()
+    }
+
+    /// Whether the time of a drain is over.
+    pub fn is_drain_over(&self) -> bool {
+        self.draining
+            .is_some_and(|draining| self.now >= draining.until)
     }
 
     fn go_on_draining(&mut self) {

@@ -1,0 +1,305 @@
+//! The process: bind, start one worker per shard, wait for a signal, drain, end.
+//!
+//! The main thread owns no connection. It ends the process when every shard has reported itself empty, or when the
+//! grace period and a second are over; a second signal ends it at once (WebSocket spec 5.4).
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::api;
+use crate::app::ConnectionQuota;
+use crate::cli::{Listening, banner};
+use crate::clock::Clock;
+use crate::config::{self, Config, EventsResponse, LivenessProbe, Loaded};
+use crate::http::HeadLimits;
+use crate::pusher::socket_id::SocketIdKey;
+use crate::shard::message::ShardMessage;
+use crate::shard::outbox::OutboxLimits;
+use crate::shard::{Birth, Budgets, Probe, Settings};
+use crate::side::watchdog;
+
+use super::mesh::{MeshSender, mesh};
+use super::ring;
+use super::sys::{self, listen};
+use super::worker::{self, Driver, Limits, Plan};
+
+/// What the end of a drain may take beyond the grace period.
+const GRACE_EXTRA: Duration = Duration::from_secs(1);
+/// How often the end of a drain is looked for.
+const QUIET_LOOK: Duration = Duration::from_millis(5);
+/// How often a full inbox is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// Why the server did not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Serves until a signal ends the process.
+///
+/// # Errors
+/// The address is taken or refused, or a worker could not be started.
+pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
+    let config = &loaded.config;
+    sys::raise_descriptors_max();
+    let address = std::net::SocketAddr::new(config.host, config.port);
+    let failed = |what: &str, error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"));
+    let listeners =
+        listen(address, config.shards).map_err(|e| failed(&format!("listen on {address}"), &e))?;
+    let (driver, driver_text) = choose_driver(config)?;
+    let ends = mesh::<ShardMessage>(config.shards, config.inbox_depth_max)
+        .map_err(|e| failed("inboxes", &e))?;
+    let sender = ends[0].sender();
+    let signals = watch_signals().map_err(|e| failed("signals", &e))?;
+    let clock = Clock::start();
+    let stalled = Arc::new(AtomicBool::new(false));
+    let plans = Planner::new(&loaded, driver, clock, Arc::clone(&stalled));
+    let started = ends
+        .into_iter()
+        .zip(listeners.sockets)
+        .map(|(end, listener)| {
+            let plan = plans.plan(end, listener);
+            let name = format!("shard-{}", plan.birth.id);
+            thread::Builder::new().name(name).spawn(move || {
+                // A shard less would be channels without a home: the process ends instead.
+                if let Err(error) = worker::run(plan) {
+                    tracing::error!(%error, "a worker could not run");
+                    std::process::abort();
+                }
+            })
+        });
+    for thread in started {
+        thread.map_err(|e| failed("worker thread", &e))?;
+    }
+    watchdog::start(sender.clone(), stalled);
+    let listening = Listening {
+        port: listeners.address.port(),
+        driver: &driver_text,
+        now_secs: unix_secs(),
+    };
+    let _ = std::io::stdout().write_all(banner(&loaded, listening).as_bytes());
+    let _ = std::io::stdout().flush();
+    Ok(wait(&signals, &sender, clock, config.shutdown_grace))
+}
+
+/// Waits for a signal, then for the end of the drain.
+fn wait(
+    signals: &Receiver<i32>,
+    mesh: &MeshSender<ShardMessage>,
+    clock: Clock,
+    grace: Duration,
+) -> ExitCode {
+    let Ok(signal) = signals.recv() else {
+        return ExitCode::FAILURE;
+    };
+    tracing::info!(signal, grace_secs = grace.as_secs(), "draining");
+    let deadline = Instant::now() + grace + GRACE_EXTRA;
+    let until = clock.now().after(grace);
+    for target in 0..mesh.shards() {
+        while mesh.push(target, ShardMessage::Drain { until }).is_err() {
+            if Instant::now() >= deadline {
+                return ExitCode::SUCCESS;
+            }
+            thread::sleep(FULL_PAUSE);
+        }
+        mesh.wake(target);
+    }
+    while Instant::now() < deadline && !mesh.is_quiet() {
+        match signals.recv_timeout(QUIET_LOOK) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(signal) => {
+                tracing::warn!(signal, "ended at once by a second signal");
+                return ExitCode::FAILURE;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    tracing::info!("drained");
+    ExitCode::SUCCESS
+}
+
+/// Signals as a queue, so that waiting for one can have a deadline.
+fn watch_signals() -> std::io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if sender.send(signal).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(receiver)
+}
+
+/// The driver, and how to say which it is.
+fn choose_driver(config: &Config) -> Result<(Driver, String), StartError> {
+    let available = ring::uring_available();
+    match (config.driver, available) {
+        (config::Driver::Epoll, _) => Ok((Driver::Epoll, "epoll (as configured)".to_owned())),
+        (_, Ok(())) => Ok((Driver::IoUring, "io_uring".to_owned())),
+        (config::Driver::Auto, Err(why)) => Ok((
+            Driver::Epoll,
+            format!("epoll (io_uring is not available: {why})"),
+        )),
+        (config::Driver::IoUring, Err(why)) => Err(StartError(format!(
+            "driver: io_uring is not available: {why}; use auto or epoll"
+        ))),
+    }
+}
+
+fn unix_secs() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Makes each worker's plan from the configuration.
+struct Planner {
+    settings: Settings,
+    limits: Limits,
+    api: api::Settings,
+    apps: Arc<crate::app::AppTable>,
+    cores: Vec<usize>,
+    hash_key: [u64; 2],
+    socket_ids: SocketIdKey,
+    capacity: Arc<ConnectionQuota>,
+    capacity_max: u64,
+    driver: Driver,
+    clock: Clock,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Planner {
+    fn new(loaded: &Loaded, driver: Driver, clock: Clock, stalled: Arc<AtomicBool>) -> Self {
+        let config = &loaded.config;
+        let mut random = [0; 32];
+        // Without randomness channel hashes and socket ids could be guessed.
+        getrandom::fill(&mut random).expect("the system has a source of random bits");
+        let word = |at: usize| {
+            u64::from_ne_bytes(
+                random[at..at + 8]
+                    .try_into()
+                    .expect("eight bytes were taken"),
+            )
+        };
+        let socket_key: &[u8; 16] = random[16..].try_into().expect("sixteen bytes are left");
+        Self {
+            settings: shard_settings(config),
+            limits: limits(config),
+            api: api_settings(config),
+            apps: Arc::clone(&loaded.apps),
+            cores: config.cores.clone(),
+            hash_key: [word(0), word(8)],
+            socket_ids: SocketIdKey::new(socket_key),
+            capacity: Arc::default(),
+            capacity_max: config.connections_max as u64,
+            driver,
+            clock,
+            stalled,
+        }
+    }
+
+    fn plan(
+        &self,
+        end: super::mesh::MeshEnd<ShardMessage>,
+        listener: std::os::fd::OwnedFd,
+    ) -> Plan {
+        let id = end.shard();
+        let fits = usize::from(self.settings.shards) <= self.cores.len();
+        Plan {
+            birth: Birth {
+                id: id as u16,
+                settings: self.settings.clone(),
+                apps: Arc::clone(&self.apps),
+                hash_key: self.hash_key,
+                socket_ids: self.socket_ids,
+                capacity: Arc::clone(&self.capacity),
+                capacity_max: Some(self.capacity_max),
+            },
+            end,
+            listener,
+            core: if fits {
+                self.cores.get(id).copied()
+            } else {
+                None
+            },
+            driver: self.driver,
+            api: self.api.clone(),
+            limits: self.limits.clone(),
+            clock: self.clock,
+            stalled: Arc::clone(&self.stalled),
+        }
+    }
+}
+
+fn shard_settings(config: &Config) -> Settings {
+    Settings {
+        shards: config.shards as u16,
+        activity_timeout: config.activity_timeout,
+        pong_timeout: config.pong_timeout,
+        probe: match config.liveness_probe {
+            LivenessProbe::Ping => Probe::Ping,
+            LivenessProbe::Pusher => Probe::Pusher,
+        },
+        strict_protocol: config.strict_protocol,
+        subscription_errors: config.subscription_error,
+        cache_ttl: config.cache_ttl,
+        cache_bytes_max: config.cache_shard_bytes_max as u64,
+        outbox: OutboxLimits {
+            bytes_max: config.outbox_bytes_max.try_into().unwrap_or(u32::MAX),
+            frames_max: config.outbox_frames_max.try_into().unwrap_or(u32::MAX),
+            shard_bytes_max: config.outbox_shard_bytes_max as u64,
+        },
+        stall_max: config.outbox_stall,
+        inbox_depth_max: config.inbox_depth_max,
+        lag_bytes_max: config.lag_bytes_max as u64,
+        lag_max: config.lag_max,
+        subscriptions_max: config.subscriptions_shard_max,
+        subscriptions_per_connection_max: config
+            .subscriptions_max
+            .map(|max| max.try_into().unwrap_or(u32::MAX)),
+        budgets: Budgets::default(),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        head: HeadLimits {
+            head_bytes_max: config.head_bytes_max,
+            headers_max: config.headers_max,
+        },
+        head_timeout: config.head_timeout,
+        body_timeout: config.body_timeout,
+        keep_alive_timeout: config.keep_alive_timeout,
+        request_bytes_max: config.request_shard_bytes_max,
+        message_bytes_max: config.message_bytes_max,
+        trusted_proxies: config.trusted_proxies.clone(),
+        spin: config.spin,
+    }
+}
+
+fn api_settings(config: &Config) -> api::Settings {
+    api::Settings {
+        path_prefix: config.path_prefix.clone(),
+        cors_origins: config.cors_origins.clone(),
+        body_bytes_max: config.body_bytes_max as u64,
+        events_response_empty: config.events_response == EventsResponse::Empty,
+        shutdown_grace_secs: config.shutdown_grace.as_secs(),
+    }
+}

@@ -1,0 +1,283 @@
+//! One turn: clock, departed, carry, inbox, wheel, carry, flush, park (decisions 31-33).
+//!
+//! The turn is the runtime's main future: polled after a round of tasks, if something woke it. To go on without parking
+//! it wakes a helper task that wakes it back. It never wakes itself: that would starve every task and all I/O. `sim`
+//! plays the same steps in the same order.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use monoio::net::UnixStream;
+
+use crate::shard::message::{Answer, ReplyTo, SessionKey};
+use crate::shard::outbox::Sent;
+use crate::shard::{Peer, Shard};
+
+use super::ring::{SendItem, SendOutcome, SendResult};
+use super::worker::Worker;
+use super::{conn, sys};
+
+/// A turn longer than this is worth a line in the log.
+const TURN_ALARM: Duration = Duration::from_millis(50);
+
+/// The turns of a worker, one per poll.
+pub struct Turns {
+    worker: Rc<Worker>,
+    results: Vec<SendResult>,
+    keys: Vec<SessionKey>,
+    slots: Vec<u32>,
+    answers: Vec<(ReplyTo, Answer)>,
+}
+
+impl Turns {
+    /// The worker's turns.
+    pub fn new(worker: Rc<Worker>) -> Self {
+        let (results, keys, slots, answers) = Default::default();
+        Self {
+            worker,
+            results,
+            keys,
+            slots,
+            answers,
+        }
+    }
+
+    /// One turn; true if there is more to do at once.
+    fn turn(&mut self) -> bool {
+        let worker = Rc::clone(&self.worker);
+        worker.go_on_with_input();
+        let mut shard = worker.shard.borrow_mut();
+        let peers = (0..worker.end.shards()).map(|target| Peer {
+            inbox_depth: worker.end.depth(target),
+            congested: worker.end.status(target).is_congested(),
+            behind: worker.end.status(target).is_behind(),
+        });
+        shard.begin_turn(peers);
+        shard.on_time(worker.clock.now());
+        self.release(&mut shard);
+        self.carry(&mut shard);
+        let more_messages = self.take_messages(&mut shard);
+        shard.turn_wheel();
+        shard.watch_stalls();
+        shard.close_slow_consumers();
+        self.carry(&mut shard);
+        shard.fence();
+        shard.begin_flush();
+        self.flush(&mut shard);
+        let more = more_messages || shard.has_work() || shard.leftovers() > 0;
+        drop(shard);
+        let more_input = self.hand_out();
+        self.report();
+        more | more_input | worker.open_gate()
+    }
+
+    /// Takes ended connections out of every table, then closes their descriptors.
+    fn release(&mut self, shard: &mut Shard) {
+        let worker = &self.worker;
+        self.keys.append(&mut worker.departed.borrow_mut());
+        for key in self.keys.drain(..) {
+            shard.on_departed(key);
+            worker.inputs.borrow_mut().end(key.slot);
+            if let Some(stream) = &worker.streams.borrow()[key.slot as usize] {
+                // Whoever awaits writability of it is to look again, and let go.
+                let _ = sys::shutdown_both(std::os::fd::AsRawFd::as_raw_fd(&**stream));
+            }
+        }
+        shard.leave();
+        shard.take_released(&mut self.slots);
+        let mut streams = worker.streams.borrow_mut();
+        self.slots.retain(|&slot| {
+            let held = streams[slot as usize]
+                .as_ref()
+                .is_some_and(|s| Rc::strong_count(s) > 1);
+            if !held {
+                streams[slot as usize] = None;
+                shard.on_closed(slot);
+            }
+            held
+        });
+    }
+
+    /// Carries every list into its inbox as far as it fits, and wakes targets once each.
+    fn carry(&self, shard: &mut Shard) {
+        shard.report();
+        for target in 0..self.worker.end.shards() {
+            let outgoing = shard.outgoing(target as u16);
+            if outgoing.list.is_empty() {
+                continue;
+            }
+            let before = outgoing.list.len();
+            let left = self.worker.end.carry(target, &mut outgoing.list);
+            let urgent = std::mem::take(&mut outgoing.urgent);
+            if target == self.worker.end.shard() {
+                continue;
+            }
+            if urgent && left < before {
+                self.worker.end.wake(target);
+            } else {
+                outgoing.urgent = urgent;
+            }
+        }
+    }
+
+    /// Takes the inbox within the turn's budget; true if something is left in it.
+    fn take_messages(&self, shard: &mut Shard) -> bool {
+        self.worker.end.own_status().begin_turn();
+        for _ in 0..shard.budgets().messages.max(1) {
+            let Some(message) = self.worker.end.pop() else {
+                break;
+            };
+            shard.on_message(message);
+            if shard.has_expanded_enough() {
+                break;
+            }
+        }
+        shard.expand();
+        self.worker.end.depth(self.worker.end.shard()) > 0
+    }
+
+    /// Sends what is dirty, express first, within the turn's budget.
+    fn flush(&mut self, shard: &mut Shard) {
+        let budgets = shard.budgets();
+        if shard.fill_batch(budgets.sends, budgets.sends_bulk) == 0 {
+            return;
+        }
+        let items = shard.batch().map(|s| SendItem {
+            slot: s.slot,
+            fd: s.fd,
+            slices: s.slices,
+        });
+        self.worker
+            .sender
+            .borrow_mut()
+            .send_batch(items, &mut self.results);
+        for (index, result) in self.results.iter().enumerate() {
+            let sent = match result.outcome {
+                SendOutcome::Sent(bytes) => Sent::Bytes(bytes),
+                SendOutcome::Refused => Sent::Refused,
+                SendOutcome::Failed(_) => Sent::Failed,
+            };
+            shard.on_sent(index, sent);
+        }
+        shard.on_pings_sent();
+    }
+
+    /// Hands what the turn has found to the connections; true if one of them has input on hand.
+    fn hand_out(&mut self) -> bool {
+        let worker = Rc::clone(&self.worker);
+        let outcomes = worker.shard.borrow_mut().take_outcomes();
+        for &slot in &outcomes.blocked {
+            let key = worker.shard.borrow().key(slot);
+            if let Some(stream) = &worker.streams.borrow()[slot as usize] {
+                monoio::spawn(conn::await_writable(
+                    Rc::clone(&worker),
+                    key,
+                    Rc::clone(stream),
+                ));
+            }
+        }
+        for &slot in &outcomes.broken {
+            worker.shut_down(slot);
+        }
+        for &slot in &outcomes.finished {
+            worker.half_close(slot);
+        }
+        for &slot in &outcomes.drained {
+            worker.resume_reading(slot);
+        }
+        worker.shard.borrow_mut().take_resumed(&mut self.keys);
+        worker.unfinished.borrow_mut().extend(self.keys.drain(..));
+        worker.shard.borrow_mut().take_answers(&mut self.answers);
+        for (to, answer) in self.answers.drain(..) {
+            worker.on_answer(to, answer);
+        }
+        worker.shard.borrow_mut().take_expired(&mut self.keys);
+        for key in self.keys.drain(..) {
+            worker.on_expired(key);
+        }
+        worker.go_on_draining();
+        !worker.unfinished.borrow().is_empty()
+    }
+
+    /// What the other threads see of this shard.
+    fn report(&self) {
+        let mut shard = self.worker.shard.borrow_mut();
+        let status = self.worker.end.own_status();
+        status.set_congested(shard.is_congested());
+        status.set_behind(shard.is_behind());
+        let quiet = shard.is_quiet() && !self.worker.inputs.borrow().is_serving();
+        status.report(shard.sessions(), quiet);
+    }
+
+    /// Nothing is left to do: waits for messages, input or time. False if something has come after all.
+    fn park(&self) -> bool {
+        let spin = self.worker.limits.spin;
+        if !spin.is_zero() {
+            let began = Instant::now();
+            while began.elapsed() < spin {
+                if self.worker.end.depth(self.worker.end.shard()) > 0 {
+                    return false;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.worker.end.prepare_park()
+    }
+}
+
+impl Future for Turns {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.worker.end.unpark();
+        self.worker.turn_begins(cx.waker());
+        let began = Instant::now();
+        let more = self.turn();
+        let took = began.elapsed();
+        self.worker.shard.borrow_mut().counters.turn(took);
+        if took > TURN_ALARM {
+            tracing::warn!(shard = self.worker.end.shard(), ?took, "a long turn");
+        }
+        if more || !self.park() {
+            // Before the helper's first poll there is none to wake; it then asks for a turn by itself.
+            if let Some(relay) = &*self.worker.relay.borrow() {
+                relay.wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// The helper that wakes the turn back, so that tasks and I/O come between two turns.
+pub async fn relay(worker: Rc<Worker>) {
+    poll_fn(|cx| {
+        let mut relay = worker.relay.borrow_mut();
+        if relay.is_none() {
+            *relay = Some(cx.waker().clone());
+        }
+        worker.want_turn();
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+/// Has the turn look into the inbox whenever another thread has woken this shard.
+pub async fn wake_on_messages(worker: Rc<Worker>, wake: UnixStream) {
+    while wake.readable(false).await.is_ok() {
+        worker.end.clear_wake();
+        worker.want_turn();
+    }
+}
+
+/// Ends a park at each full second, for the wheel. Nothing else depends on the runtime's timers, which do not fire while
+/// turns hand over to each other.
+pub async fn wake_each_second(worker: Rc<Worker>) {
+    loop {
+        let into = worker.clock.now().0 % 1000;
+        monoio::time::sleep(Duration::from_millis(1000 - into)).await;
+        worker.want_turn();
+    }
+}

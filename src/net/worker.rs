@@ -1,0 +1,310 @@
+//! A worker: a thread, pinned to its core, with its runtime, its shard and its connections.
+//!
+//! Everything here belongs to one thread. Tasks borrow the shard for one call at a time, never across an `.await`; they
+//! read, and they ask for a turn. Only the turn sends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use monoio::RuntimeBuilder;
+use monoio::net::UnixStream;
+
+use crate::api;
+use crate::clock::Clock;
+use crate::config::Network;
+use crate::http::HeadLimits;
+use crate::shard::message::{SessionKey, ShardMessage};
+use crate::shard::{Birth, Shard};
+
+use super::input::Inputs;
+use super::mesh::MeshEnd;
+use super::random::Random;
+use super::ring::Sender;
+use super::{conn, listener, turn};
+
+/// Bytes received at once, for all connections of the worker.
+pub const RECEIVE_BYTES: usize = 64 * 1024;
+/// Receives of a turn, at most; then tasks wait at the gate for the next one.
+const READS_PER_TURN: u32 = 256;
+/// Time that a turn's input may take.
+const INPUT_PER_TURN: Duration = Duration::from_millis(1);
+/// Entries of the runtime's ring.
+const RING_ENTRIES: u32 = 4096;
+
+/// Which driver a worker runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    IoUring,
+    Epoll,
+}
+
+/// What the connections of a worker are held to, beside the shard's settings.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub head: HeadLimits,
+    pub head_timeout: Duration,
+    pub body_timeout: Duration,
+    pub keep_alive_timeout: Duration,
+    /// Request heads and bodies being collected, in bytes.
+    pub request_bytes_max: usize,
+    pub message_bytes_max: usize,
+    /// Whose `X-Forwarded-Proto` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// How long to look for messages before parking.
+    pub spin: Duration,
+}
+
+/// All that a worker begins with; made on the main thread.
+pub struct Plan {
+    pub birth: Birth,
+    pub end: MeshEnd<ShardMessage>,
+    pub listener: OwnedFd,
+    /// The core to be pinned to; `None` where there are more shards than cores.
+    pub core: Option<usize>,
+    pub driver: Driver,
+    pub api: api::Settings,
+    pub limits: Limits,
+    pub clock: Clock,
+    /// Set by the watchdog when a shard stands still.
+    pub stalled: Arc<AtomicBool>,
+}
+
+/// What the tasks of a worker share.
+pub struct Worker {
+    pub shard: RefCell<Shard>,
+    pub inputs: RefCell<Inputs>,
+    pub end: MeshEnd<ShardMessage>,
+    pub sender: RefCell<Sender>,
+    pub api: api::Settings,
+    pub limits: Limits,
+    pub clock: Clock,
+    pub stalled: Arc<AtomicBool>,
+    /// One buffer receives for everybody.
+    pub buffer: RefCell<Box<[u8]>>,
+    /// The streams, by slot; the read task holds another count.
+    pub streams: RefCell<Vec<Option<Rc<UnixStream>>>>,
+    /// Connections whose task has ended.
+    pub departed: RefCell<Vec<SessionKey>>,
+    /// Connections with input on hand that this turn had no time for.
+    pub unfinished: RefCell<VecDeque<SessionKey>>,
+    /// Tasks that wait for the next turn's input.
+    gate: RefCell<VecDeque<Waker>>,
+    /// Tasks that read no more until their connection has made progress.
+    paused: RefCell<HashMap<u32, Waker>>,
+    reads: Cell<u32>,
+    input_began: Cell<Option<Instant>>,
+    listener: RawFd,
+    pub listening: Cell<bool>,
+    turn: RefCell<Option<Waker>>,
+    turn_wanted: Cell<bool>,
+    pub relay: RefCell<Option<Waker>>,
+    pub random: RefCell<Random>,
+}
+
+impl Worker {
+    /// Has the turn run when the present round of tasks is over.
+    pub fn want_turn(&self) {
+        if self.turn_wanted.replace(true) {
+            return;
+        }
+        if let Some(turn) = &*self.turn.borrow() {
+            turn.wake_by_ref();
+        }
+    }
+
+    /// The turn has begun; what is wanted from here on is wanted of the next.
+    pub fn turn_begins(&self, waker: &Waker) {
+        self.turn_wanted.set(false);
+        let mut turn = self.turn.borrow_mut();
+        if turn.is_none() {
+            *turn = Some(waker.clone());
+        }
+    }
+
+    /// Whether another receive fits into this turn; counts it if so.
+    pub fn may_receive(&self) -> bool {
+        let began = self.input_began.get().unwrap_or_else(|| {
+            let now = Instant::now();
+            self.input_began.set(Some(now));
+            now
+        });
+        let may = self.reads.get() < READS_PER_TURN
+            && began.elapsed() < INPUT_PER_TURN
+            && self.shard.borrow().may_read();
+        if may {
+            self.reads.set(self.reads.get() + 1);
+        }
+        may
+    }
+
+    /// Waits at the gate.
+    pub fn wait_for_turn(&self, waker: &Waker) {
+        self.gate.borrow_mut().push_back(waker.clone());
+        self.want_turn();
+    }
+
+    /// Opens the gate for as many as the next turn can take; first come, first served.
+    pub fn open_gate(&self) -> bool {
+        self.reads.set(0);
+        self.input_began.set(None);
+        if !self.shard.borrow().may_read() {
+            return !self.gate.borrow().is_empty();
+        }
+        let mut gate = self.gate.borrow_mut();
+        let count = gate.len().min(READS_PER_TURN as usize);
+        for waker in gate.drain(..count) {
+            waker.wake();
+        }
+        !gate.is_empty()
+    }
+
+    /// A task reads no more until [`Worker::resume_reading`].
+    pub fn pause(&self, slot: u32, waker: &Waker) {
+        self.paused.borrow_mut().insert(slot, waker.clone());
+    }
+
+    /// Lets a paused task look again.
+    pub fn resume_reading(&self, slot: u32) {
+        if let Some(waker) = self.paused.borrow_mut().remove(&slot) {
+            waker.wake();
+        }
+    }
+
+    /// Lets all paused tasks look again.
+    pub fn resume_all(&self) {
+        for (_, waker) in self.paused.borrow_mut().drain() {
+            waker.wake();
+        }
+    }
+
+    /// Takes nobody in any more: what the backlog holds is accepted, then the listener ends.
+    pub fn stop_listening(&self) {
+        if self.listening.replace(false) {
+            // Its readable() returns, and the accepting task sees that it is over.
+            let _ = super::sys::shutdown_both(self.listener);
+        }
+    }
+}
+
+/// Wraps any descriptor so that the runtime can await it.
+pub fn awaitable(fd: OwnedFd) -> std::io::Result<UnixStream> {
+    UnixStream::from_std(StdUnixStream::from(fd))
+}
+
+/// Runs a worker on this thread until the process ends.
+///
+/// # Errors
+/// The runtime or its ring cannot be built.
+pub fn run(plan: Plan) -> std::io::Result<()> {
+    let pinned = plan
+        .core
+        .is_none_or(|id| core_affinity::set_for_current(core_affinity::CoreId { id }));
+    if !pinned {
+        tracing::warn!(
+            shard = plan.birth.id,
+            core = plan.core,
+            "the worker could not be pinned"
+        );
+    }
+    let driver = plan.driver;
+    match driver {
+        Driver::IoUring => {
+            let mut ring = io_uring::IoUring::builder();
+            ring.setup_single_issuer()
+                .setup_coop_taskrun()
+                .setup_cqsize(RING_ENTRIES * 4);
+            let mut runtime = RuntimeBuilder::<monoio::IoUringDriver>::new()
+                .uring_builder(ring)
+                .with_entries(RING_ENTRIES)
+                .enable_timer()
+                .build()?;
+            runtime.block_on(work(plan))
+        }
+        Driver::Epoll => {
+            let mut runtime = RuntimeBuilder::<monoio::LegacyDriver>::new()
+                .enable_timer()
+                .build()?;
+            runtime.block_on(work(plan))
+        }
+    }
+}
+
+/// The main future: starts the tasks, then is the turn.
+async fn work(plan: Plan) -> std::io::Result<()> {
+    let Plan {
+        birth,
+        end,
+        listener,
+        driver,
+        api,
+        limits,
+        clock,
+        stalled,
+        ..
+    } = plan;
+    let sender = match driver {
+        Driver::IoUring => Sender::ring().unwrap_or_else(|error| {
+            tracing::warn!(%error, "no side ring; sends go one by one");
+            Sender::Plain
+        }),
+        Driver::Epoll => Sender::Plain,
+    };
+    let wake = awaitable(end.wake_descriptor()?)?;
+    let mut shard = Shard::new(birth);
+    shard.on_time(clock.now());
+    let worker = Rc::new(Worker {
+        shard: RefCell::new(shard),
+        inputs: RefCell::new(Inputs::default()),
+        end,
+        sender: RefCell::new(sender),
+        api,
+        limits,
+        clock,
+        stalled,
+        buffer: RefCell::new(vec![0; RECEIVE_BYTES].into_boxed_slice()),
+        streams: RefCell::new(Vec::new()),
+        departed: RefCell::new(Vec::new()),
+        unfinished: RefCell::new(VecDeque::new()),
+        gate: RefCell::new(VecDeque::new()),
+        paused: RefCell::new(HashMap::new()),
+        reads: Cell::new(0),
+        input_began: Cell::new(None),
+        listener: listener.as_raw_fd(),
+        listening: Cell::new(true),
+        turn: RefCell::new(None),
+        turn_wanted: Cell::new(false),
+        relay: RefCell::new(None),
+        random: RefCell::new(Random::default()),
+    });
+    monoio::spawn(listener::accept(Rc::clone(&worker), awaitable(listener)?));
+    monoio::spawn(turn::wake_on_messages(Rc::clone(&worker), wake));
+    monoio::spawn(turn::wake_each_second(Rc::clone(&worker)));
+    monoio::spawn(turn::relay(Rc::clone(&worker)));
+    turn::Turns::new(worker).await;
+    Ok(())
+}
+
+/// Starts the task of an accepted connection.
+pub fn begin_connection(worker: &Rc<Worker>, fd: OwnedFd) {
+    let raw = fd.as_raw_fd();
+    let Ok(stream) = awaitable(fd) else { return };
+    let stream = Rc::new(stream);
+    let key = worker.shard.borrow_mut().on_accept(raw);
+    let mut streams = worker.streams.borrow_mut();
+    if streams.len() <= key.slot as usize {
+        streams.resize_with(key.slot as usize + 1, || None);
+    }
+    streams[key.slot as usize] = Some(Rc::clone(&stream));
+    worker
+        .inputs
+        .borrow_mut()
+        .begin(&mut worker.shard.borrow_mut(), key.slot, &worker.limits);
+    monoio::spawn(conn::read(Rc::clone(worker), key, stream));
+}
