@@ -8,17 +8,21 @@
 //! built by copying them, and an ordinary `events` body is read without an allocation.
 
 mod error;
+mod fields;
+mod info;
 mod tags;
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::channel::{ChannelKind, ChannelName};
-use super::json::{self, Kind, Malformed, StringSource, Token};
+use super::json::{self, Kind, Malformed, StringSource};
 use super::socket_id::SocketId;
 
+use fields::Fields;
+
 pub use error::Error;
+pub use info::Info;
 pub use tags::{TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, Tags};
 
 /// An idempotency key has 1 to this many characters (extensions spec, section 4).
@@ -71,39 +75,8 @@ pub struct Publish<'a> {
     pub idempotency_key: Option<Cow<'a, str>>,
 }
 
-/// Names that [`ChannelName::parse`] accepts, in the order sent, each once, at least one.
+/// Names that [`ChannelName::parse`](super::channel::ChannelName::parse) accepts, in the order sent, each once, at least one.
 pub type Channels<'a> = SmallVec<[Cow<'a, str>; 1]>;
-
-/// The attributes that an `info` asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Info {
-    pub user_count: bool,
-    pub subscription_count: bool,
-    pub cache: bool,
-    /// Something else: left out of the answer to a publish, refused in a query.
-    pub unknown: bool,
-}
-
-impl Info {
-    /// Reads a comma-separated list. Blanks around an item and empty items are ignored.
-    pub fn parse(list: &str) -> Self {
-        let mut info = Self::default();
-        info.add(list);
-        info
-    }
-
-    fn add(&mut self, list: &str) {
-        for item in list.split(',') {
-            match item.trim_matches([' ', '\t']) {
-                "" => {}
-                "user_count" => self.user_count = true,
-                "subscription_count" => self.subscription_count = true,
-                "cache" => self.cache = true,
-                _ => self.unknown = true,
-            }
-        }
-    }
-}
 
 /// The fields of a publish whose body is empty, as the query gives them (HTTP spec 4.1, end).
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,21 +95,21 @@ impl<'a> Publish<'a> {
     pub fn parse(body: &'a [u8], limits: &PublishLimits) -> Result<Self, Error<'a>> {
         let event = Fields::of(text(body)?)?;
         let mut publish = event.check(limits)?;
-        publish.idempotency_key = event.idempotency_key.map(idempotency_key).transpose()?;
+        publish.idempotency_key = event.idempotency_key()?;
         Ok(publish)
     }
 
     /// Reads the query of a request to `events` whose body is empty.
     pub fn from_query(query: &QueryFields<'a>, limits: &PublishLimits) -> Result<Self, Error<'a>> {
         let name = query.name.ok_or(Error::Required("name"))?;
-        check_name(name, limits)?;
+        fields::check_name(name, limits)?;
         let data = query.data.ok_or(Error::Required("data"))?;
-        check_data(data.len(), limits)?;
+        fields::check_data(data.len(), limits)?;
         let channels = match (query.channels, query.channel) {
             ([], None) => return Err(Error::Required("channels")),
             ([], Some(channel)) => Channels::from_iter([Cow::Borrowed(channel)]),
             (list, _) => {
-                check_count(list.len(), limits)?;
+                fields::check_count(list.len(), limits)?;
                 list.iter().map(|channel| Cow::Borrowed(*channel)).collect()
             }
         };
@@ -145,8 +118,12 @@ impl<'a> Publish<'a> {
             name_source: StringSource::Text(name),
             data: StringSource::Text(data),
             data_bytes: data.len(),
-            channels: check_channels(channels, limits)?,
-            except: query.socket_id.map(socket_id).transpose()?.flatten(),
+            channels: fields::check_channels(channels, limits)?,
+            except: query
+                .socket_id
+                .map(fields::socket_id)
+                .transpose()?
+                .flatten(),
             info: query.info.map(Info::parse),
             tags: Tags::new(),
             delta: None,
@@ -192,216 +169,301 @@ fn text(body: &[u8]) -> Result<&str, Malformed> {
     simdutf8::basic::from_utf8(body).map_err(|_| Malformed)
 }
 
-/// The members of an event as found; `null` is absence, except for `data`.
-struct Fields<'a> {
-    name: Option<Token<'a>>,
-    data: Option<Token<'a>>,
-    channels: Option<Token<'a>>,
-    channel: Option<Token<'a>>,
-    socket_id: Option<Token<'a>>,
-    info: Option<Token<'a>>,
-    tags: Option<Token<'a>>,
-    delta: Option<Token<'a>>,
-    idempotency_key: Option<Token<'a>>,
-}
-
-impl<'a> Fields<'a> {
-    const NAMES: [&'static str; 9] = [
-        "data",
-        "name",
-        "channels",
-        "channel",
-        "socket_id",
-        "info",
-        "tags",
-        "delta",
-        "idempotency_key",
-    ];
-
-    fn of(event: &'a str) -> Result<Self, Malformed> {
-        let mut found = json::fields(event, &Self::NAMES)?;
-        let [_data, others @ ..] = &mut found;
-        json::drop_nulls(others);
-        let [
-            data,
-            name,
-            channels,
-            channel,
-            socket_id,
-            info,
-            tags,
-            delta,
-            idempotency_key,
-        ] = found;
-        Ok(Self {
-            name,
-            data,
-            channels,
-            channel,
-            socket_id,
-            info,
-            tags,
-            delta,
-            idempotency_key,
-        })
-    }
-
-    /// The rows of HTTP spec 4.1 from top to bottom, down to `delta`.
-    fn check(&self, limits: &PublishLimits) -> Result<Publish<'a>, Error<'a>> {
-        let name_token = self.name.ok_or(Error::Required("name"))?;
-        let name = string(name_token, "name")?;
-        check_name(&name, limits)?;
-        let data = self.data.ok_or(Error::Required("data"))?;
-        let data_bytes = data.delivered_bytes();
-        check_data(data_bytes, limits)?;
-        let channels = check_channels(self.channel_list(limits)?, limits)?;
-        let except = match self.socket_id {
-            Some(id) => socket_id(&string(id, "socket_id")?)?,
-            None => None,
-        };
-        Ok(Publish {
-            name,
-            name_source: name_token.as_string(),
-            data: data.as_string(),
-            data_bytes,
-            channels,
-            except,
-            info: self.info.map(info).transpose()?,
-            tags: self
-                .tags
-                .map_or(Ok(Tags::new()), |tags| tags::parse(tags, limits.tags_max))?,
-            delta: self.delta.map(delta).transpose()?,
-            idempotency_key: None,
-        })
-    }
-
-    fn channel_list(&self, limits: &PublishLimits) -> Result<Channels<'a>, Error<'a>> {
-        let Some(list) = self.channels else {
-            let channel = self.channel.ok_or(Error::Required("channels"))?;
-            return Ok(Channels::from_iter([string(channel, "channel")?]));
-        };
-        let wrong = Error::Type {
-            field: "channels",
-            expected: "an array of strings",
-        };
-        if list.kind() != Kind::Array {
-            return Err(wrong);
-        }
-        let mut channels = Channels::new();
-        for channel in list.elements()? {
-            channels.push(channel?.decode().ok_or(wrong)?);
-            check_count(channels.len(), limits)?;
-        }
-        check_count(channels.len(), limits)?;
-        Ok(channels)
-    }
-}
-
-fn string<'a>(token: Token<'a>, field: &'static str) -> Result<Cow<'a, str>, Error<'a>> {
-    token.decode().ok_or(Error::Type {
-        field,
-        expected: "a string",
-    })
-}
-
-fn check_name<'a>(name: &str, limits: &PublishLimits) -> Result<(), Error<'a>> {
-    let chars_max = limits.event_name_chars_max;
-    if name.is_empty() || longer_than(name, chars_max as usize) {
-        return Err(Error::NameLength { chars_max });
-    }
-    if name.starts_with("pusher:") || name.starts_with("pusher_internal:") {
-        return Err(Error::NameReserved);
-    }
-    Ok(())
-}
-
-fn check_data<'a>(bytes: usize, limits: &PublishLimits) -> Result<(), Error<'a>> {
-    let bytes_max = limits.event_data_bytes_max;
-    if bytes > bytes_max as usize {
-        return Err(Error::DataTooLarge { bytes_max });
-    }
-    Ok(())
-}
-
-fn check_count<'a>(count: usize, limits: &PublishLimits) -> Result<(), Error<'a>> {
-    let channels_max = limits.channels_per_event_max;
-    if count == 0 || count > channels_max as usize {
-        return Err(Error::ChannelsCount { channels_max });
-    }
-    Ok(())
-}
-
-/// Every name legal, each kept once, an encrypted one alone.
-fn check_channels<'a>(
-    mut channels: Channels<'a>,
-    limits: &PublishLimits,
-) -> Result<Channels<'a>, Error<'a>> {
-    let mut encrypted = false;
-    for channel in &channels {
-        let name = ChannelName::parse(channel, limits.channel_name_chars_max as usize)
-            .map_err(Error::Channel)?;
-        encrypted |= name.kind() == ChannelKind::Encrypted;
-    }
-    keep_first(&mut channels);
-    if encrypted && channels.len() > 1 {
-        return Err(Error::EncryptedNotAlone);
-    }
-    Ok(channels)
-}
-
-/// Drops repetitions. Quadratic, over a list that `channels_per_event_max` bounds.
-fn keep_first(channels: &mut Channels<'_>) {
-    let mut kept = 0;
-    for index in 0..channels.len() {
-        if !channels[..kept].contains(&channels[index]) {
-            channels.swap(kept, index);
-            kept += 1;
-        }
-    }
-    channels.truncate(kept);
-}
-
-fn socket_id<'a>(id: &str) -> Result<Option<SocketId>, Error<'a>> {
-    match SocketId::parse(id) {
-        Ok(id) => Ok(id.possible()),
-        Err(_) => Err(Error::SocketId),
-    }
-}
-
-fn info<'a>(token: Token<'a>) -> Result<Info, Error<'a>> {
-    let wrong = Error::Type {
-        field: "info",
-        expected: "a comma-separated string",
+/// No body panics, what is accepted is within every limit, and the data delivered is the value
+/// that serde_json reads there.
+#[cfg(test)]
+pub fn fuzz_publish(data: &[u8]) {
+    let limits = PublishLimits {
+        event_name_chars_max: 12,
+        channels_per_event_max: 3,
+        event_data_bytes_max: 40,
+        batch_events_max: 3,
+        ..PublishLimits::default()
     };
-    let mut info = Info::default();
-    match token.kind() {
-        Kind::String => info.add(&token.decode().ok_or(wrong)?),
-        Kind::Array => {
-            for item in token.elements()? {
-                info.add(&item?.decode().ok_or(wrong)?);
-            }
+    let batch = parse_batch(data, &limits).unwrap_or_default();
+    let single = Publish::parse(data, &limits);
+    if let Err(error) = single {
+        assert!(error.to_string().ends_with('.') && matches!(error.status(), 400 | 403 | 413));
+    }
+    assert!(batch.len() <= 3);
+    let value = serde_json::from_slice::<serde_json::Value>(data).unwrap_or_default();
+    for (event, value) in batch
+        .iter()
+        .zip(value["batch"].as_array().into_iter().flatten())
+    {
+        check_publish(event, value);
+    }
+    if let (Ok(event), true) = (&single, value.is_object()) {
+        check_publish(event, &value);
+    }
+}
+
+#[cfg(test)]
+fn check_publish(event: &Publish<'_>, value: &serde_json::Value) {
+    let delivered = match event.data {
+        StringSource::Token(token) => serde_json::from_str(token).expect("a string"),
+        StringSource::Text(text) => text.to_owned(),
+    };
+    match &value["data"] {
+        serde_json::Value::String(data) => assert_eq!(data, &delivered),
+        data => assert_eq!(serde_json::from_str(&delivered).ok().as_ref(), Some(data)),
+    }
+    assert_eq!(event.data_bytes, delivered.len());
+    assert!(event.data_bytes <= 40);
+    assert_eq!(value["name"].as_str(), Some(&*event.name));
+    assert!((1..=12).contains(&event.name.chars().count()));
+    assert!((1..=3).contains(&event.channels.len()));
+    for (index, channel) in event.channels.iter().enumerate() {
+        assert!(super::channel::ChannelName::parse(channel, 200).is_ok());
+        assert!(!event.channels[..index].contains(channel));
+    }
+    assert_eq!(event.info.is_some(), !value["info"].is_null());
+    assert_eq!(event.delta, value["delta"].as_bool());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pusher::json::sample;
+    use crate::pusher::testing::Random;
+
+    fn parse(body: &str) -> Result<Publish<'_>, Error<'_>> {
+        Publish::parse(body.as_bytes(), &PublishLimits::default())
+    }
+
+    #[test]
+    fn the_documented_example_is_read() {
+        let body = r#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
+        let publish = parse(body).expect("valid");
+        assert_eq!(publish.name, "foo");
+        assert_eq!(publish.name_source, StringSource::Token(r#""foo""#));
+        assert_eq!(
+            publish.data,
+            StringSource::Token(r#""{\"some\":\"data\"}""#)
+        );
+        assert_eq!(publish.data_bytes, r#"{"some":"data"}"#.len());
+        assert_eq!(*publish.channels, ["project-3"]);
+        assert!(publish.except.is_none() && publish.info.is_none() && publish.delta.is_none());
+        assert!(publish.tags.is_empty() && publish.idempotency_key.is_none());
+    }
+
+    #[test]
+    fn data_is_delivered_as_it_was_written() {
+        let quotes = "\\\"".repeat(10 * 1024);
+        for (data, source, bytes) in [
+            (r#""hello""#, StringSource::Token(r#""hello""#), 5),
+            (r#""""#, StringSource::Token(r#""""#), 0),
+            (r#""null""#, StringSource::Token(r#""null""#), 4),
+            (r#""\u0000""#, StringSource::Token(r#""\u0000""#), 1),
+            (
+                r#""\ud83d\ude00""#,
+                StringSource::Token(r#""\ud83d\ude00""#),
+                4,
+            ),
+            ("\"\u{2028}\"", StringSource::Token("\"\u{2028}\""), 3),
+            (
+                &format!("\"{quotes}\""),
+                StringSource::Token(&format!("\"{quotes}\"")),
+                10 * 1024,
+            ),
+            ("5", StringSource::Text("5"), 1),
+            ("false", StringSource::Text("false"), 5),
+            ("null", StringSource::Text("null"), 4),
+            ("1e400", StringSource::Text("1e400"), 5),
+            (
+                r#"{"n":1.0,"big":12345678901234567890}"#,
+                StringSource::Text(r#"{"n":1.0,"big":12345678901234567890}"#),
+                36,
+            ),
+            (
+                r#"[ 1, "\u00e9" ]"#,
+                StringSource::Text(r#"[ 1, "\u00e9" ]"#),
+                15,
+            ),
+        ] {
+            let body = format!(r#"{{"channel":"c","data":{data},"name":"e"}}"#);
+            let publish = parse(&body).expect("valid");
+            assert_eq!((publish.data, publish.data_bytes), (source, bytes));
         }
-        _ => return Err(wrong),
     }
-    Ok(info)
-}
 
-fn delta<'a>(token: Token<'a>) -> Result<bool, Error<'a>> {
-    token.as_bool().ok_or(Error::Type {
-        field: "delta",
-        expected: "a boolean",
-    })
-}
-
-fn idempotency_key<'a>(token: Token<'a>) -> Result<Cow<'a, str>, Error<'a>> {
-    let key = string(token, "idempotency_key")?;
-    if key.is_empty() || longer_than(&key, IDEMPOTENCY_KEY_CHARS_MAX) {
-        return Err(Error::IdempotencyKey);
+    #[test]
+    fn a_body_that_is_no_object_is_malformed() {
+        for body in [
+            "",
+            "[]",
+            "5",
+            "{",
+            r#"{"name":"e","data":"d","channel":"c""#,
+            r#"{"name":"e","data":"d","channel":"c"} x"#,
+            "\u{feff}{\"name\":\"e\",\"data\":\"d\",\"channel\":\"c\"}",
+            r#"{"name":"e","data":"\ud800","channel":"c"}"#,
+            r#"{"name":"e","data":01,"channel":"c"}"#,
+        ] {
+            assert_eq!(parse(body).map(drop), Err(Error::Malformed), "{body}");
+            let batch = parse_batch(body.as_bytes(), &PublishLimits::default());
+            assert_eq!(batch.map(drop), Err(Error::Malformed), "{body}");
+        }
+        let not_utf8 = b"{\"name\":\"e\",\"data\":\"\xc3\x28\",\"channel\":\"c\"}";
+        let publish = Publish::parse(not_utf8, &PublishLimits::default());
+        assert_eq!(publish.map(drop), Err(Error::Malformed));
+        let nested = |levels| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"name":"e","channel":"c","data":{open}{close}}}"#)
+        };
+        assert!(parse(&nested(127)).is_ok());
+        assert_eq!(parse(&nested(128)).map(drop), Err(Error::Malformed));
     }
-    Ok(key)
-}
 
-/// Counted in characters (Unicode scalar values), and only as far as needed.
-fn longer_than(text: &str, chars_max: usize) -> bool {
-    text.len() > chars_max && text.chars().nth(chars_max).is_some()
+    #[test]
+    fn every_prefix_of_a_body_is_malformed() {
+        let body =
+            r#"{"name":"e","channels":["a","b"],"data":{"x":"\u00e9"},"tags":{"k":"v"},"info":""}"#;
+        assert!(parse(body).is_ok());
+        let batch = format!(r#"{{"batch":[{body},{body}]}}"#);
+        let limits = PublishLimits::default();
+        assert!(parse_batch(batch.as_bytes(), &limits).is_ok());
+        for end in 0..body.len() {
+            let publish = Publish::parse(&body.as_bytes()[..end], &limits);
+            assert_eq!(publish.map(drop), Err(Error::Malformed));
+        }
+        for end in 0..batch.len() {
+            let events = parse_batch(&batch.as_bytes()[..end], &limits);
+            assert_eq!(events.map(drop), Err(Error::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_all_of_its_events_or_the_first_fault() {
+        let limits = PublishLimits::default();
+        let event = |name: &str| format!(r#"{{"channel":"c","name":"{name}","data":"d"}}"#);
+        let batch = |events: &[String]| format!(r#"{{"batch":[{}]}}"#, events.join(","));
+        let read = |body: &str| {
+            parse_batch(body.as_bytes(), &limits)
+                .map(|events| events.iter().map(|event| event.name.to_string()).collect())
+                .map_err(|error| (error.status(), error.to_string()))
+        };
+        let names = |count: usize| -> Vec<String> { (0..count).map(|n| format!("e{n}")).collect() };
+        let events = |count| {
+            names(count)
+                .iter()
+                .map(|name| event(name))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read(&batch(&[])), Ok(vec![]));
+        assert_eq!(read(&batch(&events(10))), Ok(names(10)));
+        assert!(read(&batch(&events(11))).is_err_and(|(status, _)| status == 400));
+        for body in [
+            "{}",
+            r#"{"batch":null}"#,
+            r#"{"batch":{}}"#,
+            r#"{"batch":"[]"}"#,
+            r#"{"batch":[5]}"#,
+            r#"{"batch":[[]]}"#,
+        ] {
+            let (status, text) = read(body).expect_err("no batch");
+            assert!(status == 400 && text.contains("'batch'"), "{body}: {text}");
+        }
+        let large = format!(
+            r#"{{"channel":"c","name":"l","data":"{}"}}"#,
+            "x".repeat(102_401)
+        );
+        let bad = r#"{"channel":"b c","name":"b","data":"d"}"#.to_owned();
+        let status = |events: &[String]| read(&batch(events)).map_err(|(status, _)| status);
+        assert_eq!(status(&[event("a"), large.clone(), bad.clone()]), Err(413));
+        assert_eq!(status(&[event("a"), bad, large]), Err(400));
+    }
+
+    #[test]
+    fn events_of_a_batch_stand_for_themselves() {
+        let body = r#"{"batch":[
+            {"channel":"a","name":"e1","data":"1","socket_id":"1.2"},
+            {"channels":["b","c"],"name":"e2","data":{"x":2},"info":"user_count"},
+            {"channel":"d","name":"e3","data":"3","idempotency_key":5}
+        ]}"#;
+        let events = parse_batch(body.as_bytes(), &PublishLimits::default()).expect("valid");
+        assert_eq!(
+            events[0].except.map(|id| id.text().as_str().to_owned()),
+            Some("1.2".into())
+        );
+        assert!(events[0].info.is_none() && events[1].except.is_none());
+        assert_eq!(*events[1].channels, ["b", "c"]);
+        assert_eq!(events[1].data, StringSource::Text(r#"{"x":2}"#));
+        assert!(events[1].info.is_some_and(|info| info.user_count));
+        // The key of an event in a batch is ignored, whatever it is.
+        assert!(events[2].idempotency_key.is_none());
+    }
+
+    #[test]
+    fn an_empty_body_is_read_from_the_query() {
+        let limits = PublishLimits::default();
+        let query = QueryFields {
+            name: Some("e\"1"),
+            data: Some("{\"a\":1}\n"),
+            channel: Some("c"),
+            socket_id: Some("1.2"),
+            info: Some("user_count"),
+            ..QueryFields::default()
+        };
+        let publish = Publish::from_query(&query, &limits).expect("valid");
+        assert_eq!(publish.name_source, StringSource::Text("e\"1"));
+        assert_eq!(publish.data, StringSource::Text("{\"a\":1}\n"));
+        assert_eq!(publish.data_bytes, 8);
+        assert_eq!(*publish.channels, ["c"]);
+        assert!(publish.except.is_some() && publish.info.is_some_and(|info| info.user_count));
+        let many = QueryFields {
+            channels: &["a", "b", "a"],
+            ..query
+        };
+        assert_eq!(
+            *Publish::from_query(&many, &limits).expect("valid").channels,
+            ["a", "b"]
+        );
+
+        let fault = |query: QueryFields<'static>| Publish::from_query(&query, &limits).err();
+        assert_eq!(fault(QueryFields::default()), Some(Error::Required("name")));
+        assert_eq!(
+            fault(QueryFields {
+                data: None,
+                ..query
+            }),
+            Some(Error::Required("data"))
+        );
+        let no_channel = QueryFields {
+            channel: None,
+            ..query
+        };
+        assert_eq!(fault(no_channel), Some(Error::Required("channels")));
+        let reserved = QueryFields {
+            name: Some("pusher:x"),
+            ..query
+        };
+        assert_eq!(fault(reserved), Some(Error::NameReserved));
+        let socket_id = QueryFields {
+            socket_id: Some("x"),
+            ..query
+        };
+        assert_eq!(fault(socket_id), Some(Error::SocketId));
+    }
+
+    #[test]
+    fn seeded_bodies_never_panic_and_agree_with_serde_json() {
+        const MEMBERS: [&str; 6] = ["info", "socket_id", "tags", "delta", "channels", "name"];
+        let mut random = Random::new(45);
+        let mut accepted = 0;
+        for round in 0..6_000 {
+            let mut event = br#"{"name":"ev","channel":"c","data":"#.to_vec();
+            event.extend(sample::json(&mut random, round % 3));
+            if random.below(2) == 0 {
+                event.extend(format!(",\"{}\":", MEMBERS[random.below(6)]).as_bytes());
+                event.extend(sample::json(&mut random, round % 2));
+            }
+            event.push(b'}');
+            accepted += usize::from(Publish::parse(&event, &PublishLimits::default()).is_ok());
+            fuzz_publish(&event);
+            fuzz_publish(&[b"{\"batch\":[", &event[..], b",", &event[..], b"]}"].concat());
+            fuzz_publish(&sample::json(&mut random, 3));
+        }
+        assert!((600..5_400).contains(&accepted), "{accepted}");
+    }
 }

@@ -143,3 +143,84 @@ impl fmt::Display for Shortened<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_name_the_field_and_the_limit() {
+        let long_key = format!("\"{}\"", "é".repeat(1_000));
+        for (error, status, slug, text) in [
+            (
+                Error::Malformed,
+                400,
+                "invalid_input",
+                "Invalid request: the body is not a JSON object.",
+            ),
+            (
+                Error::Required("name"),
+                400,
+                "invalid_input",
+                "Invalid request: 'name' field is required.",
+            ),
+            (
+                Error::Type {
+                    field: "delta",
+                    expected: "a boolean",
+                },
+                400,
+                "invalid_input",
+                "Invalid request: 'delta' must be a boolean.",
+            ),
+            (
+                Error::DataTooLarge { bytes_max: 102_400 },
+                413,
+                "payload_too_large",
+                "Payload too large. Maximum size is 100KB.",
+            ),
+            (
+                Error::DataTooLarge { bytes_max: 1_000 },
+                413,
+                "payload_too_large",
+                "Payload too large. Maximum size is 1000 bytes.",
+            ),
+            (
+                Error::ChannelsCount { channels_max: 100 },
+                400,
+                "limit_exceeded",
+                "Invalid request: 'channels' must have 1 to 100 entries.",
+            ),
+            (
+                Error::Channel(NameError::Empty),
+                400,
+                "invalid_input",
+                "Invalid request: a channel name must not be empty.",
+            ),
+            (
+                Error::Channel(NameError::Reserved),
+                403,
+                "forbidden",
+                "Forbidden: a channel name is of a reserved type.",
+            ),
+            (
+                Error::BatchTooLong { events_max: 10 },
+                400,
+                "limit_exceeded",
+                "Invalid request: 'batch' must not have more than 10 events.",
+            ),
+            (
+                Error::TagKey(&long_key),
+                400,
+                "invalid_input",
+                &format!(
+                    "Invalid request: the key \"{}... of 'tags' must have 1 to 64 bytes.",
+                    "é".repeat(63)
+                ),
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert_eq!((error.status(), error.slug()), (status, slug), "{text}");
+        }
+    }
+}
