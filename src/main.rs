@@ -39,6 +39,7 @@ fn log(config: &Config) -> WorkerGuard {
         .finish(std::io::stderr());
     let logs = tracing_subscriber::fmt()
         .with_max_level(config.log_level)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(writer);
     match config.log_format {
         LogFormat::Text => logs.init(),

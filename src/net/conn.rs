@@ -41,7 +41,12 @@ pub async fn read(worker: Rc<Worker>, key: SessionKey, stream: Rc<UnixStream>) {
         match receive(worker, key.slot, &stream) {
             Reading::On => {}
             Reading::Paused => wait_for_progress(worker, key.slot).await,
-            Reading::End => return,
+            Reading::End => {
+                if worker.on_end(key.slot) {
+                    wait_for_answers(worker, key.slot).await;
+                }
+                return;
+            }
         }
     }
 }
@@ -74,6 +79,18 @@ async fn wait_at_gate(worker: &Worker) {
 async fn wait_for_progress(worker: &Worker, slot: u32) {
     poll_fn(|cx| {
         if worker.may_go_on(slot) {
+            return Poll::Ready(());
+        }
+        worker.pause(slot, cx.waker());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The client has ended its side; what it asked for before is still sent.
+async fn wait_for_answers(worker: &Worker, slot: u32) {
+    poll_fn(|cx| {
+        if !worker.owes_answers(slot) {
             return Poll::Ready(());
         }
         worker.pause(slot, cx.waker());

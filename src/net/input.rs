@@ -53,7 +53,12 @@ struct Http {
     rest: Vec<u8>,
     scan: HeadScan,
     stage: Stage,
+    /// When `on_expired` acts: in seconds of the shard's time.
     deadline_secs: u32,
+    /// A part of a head is here, and the deadline is its.
+    head_began: bool,
+    /// The client will send no more; what it has asked for is still answered.
+    ended: bool,
 }
 
 impl Http {
@@ -100,6 +105,8 @@ impl Inputs {
             scan: HeadScan::default(),
             stage: Stage::Head,
             deadline_secs,
+            head_began: false,
+            ended: false,
         };
         self.by_slot[slot as usize] = Input::Http(Box::new(http));
     }
@@ -200,6 +207,29 @@ impl Worker {
         }
     }
 
+    /// The client sends no more. True if answers are still owed to it: then the task is to wait for them.
+    pub fn on_end(&self, slot: u32) -> bool {
+        if self.shard.borrow().phase(slot) != Phase::Http {
+            return false;
+        }
+        let Some(mut http) = self.inputs.borrow_mut().take_http(slot) else {
+            return false;
+        };
+        http.ended = true;
+        let waits = matches!(http.stage, Stage::Waiting(_));
+        self.inputs.borrow_mut().put_http(slot, http);
+        if !waits {
+            self.shard.borrow_mut().finish_http(slot);
+        }
+        self.owes_answers(slot)
+    }
+
+    /// Whether something is still to be sent to a client that sends no more.
+    pub fn owes_answers(&self, slot: u32) -> bool {
+        let shard = self.shard.borrow();
+        shard.phase(slot) == Phase::Http || shard.has_queued(slot)
+    }
+
     fn go_on_later(&self, slot: u32) {
         let key = self.shard.borrow().key(slot);
         self.unfinished.borrow_mut().push_back(key);
@@ -264,6 +294,7 @@ impl Worker {
                 },
                 Stage::Head => match http.scan.parse(rest, &self.limits.head) {
                     Ok(Some((head, length))) => {
+                        http.head_began = false;
                         let (taken, used) = self.on_head(slot, http, &head, &rest[length..]);
                         at += length + used;
                         taken
@@ -287,8 +318,9 @@ impl Worker {
         let limits = &self.limits;
         if nothing {
             self.set_deadline(slot, http, limits.keep_alive_timeout.as_secs() as u32);
-        } else if http.rest.is_empty() {
-            // What is on hand was not there before: the head begins now.
+        } else if !http.head_began {
+            // One deadline for the whole head, however many pieces it comes in.
+            http.head_began = true;
             self.set_deadline(slot, http, limits.head_timeout.as_secs() as u32);
         }
     }
@@ -559,7 +591,7 @@ impl Worker {
             return;
         };
         let mut framing = waiting.framing(&self.api);
-        framing.close |= self.shard.borrow().is_draining();
+        framing.close |= http.ended || self.shard.borrow().is_draining();
         if let Taken::All = self.respond_and_go_on(slot, &response, &framing) {
             self.set_deadline(
                 slot,
@@ -606,6 +638,7 @@ impl Worker {
     /// Everything is sent: the peer has a moment to read it and to close.
     pub fn half_close(&self, slot: u32) {
         let _ = sys::shutdown_write(self.shard.borrow().fd(slot));
+        self.resume_reading(slot);
     }
 
     /// Ends a connection; its task finds the end and departs.

@@ -157,6 +157,8 @@ pub struct Shard {
     now: Now,
     /// Time without the shard's own stalls: whatever is asked of clients runs on it (decisions 41).
     time: Now,
+    /// The second of that time in which stalled connections were last looked for.
+    stalls_watched: u32,
     conns: Connections,
     subscriptions: usize,
     local: LocalChannels,
@@ -243,6 +245,7 @@ impl Shard {
             capacity_max,
             now: Now::default(),
             time: Now::default(),
+            stalls_watched: 0,
             conns: Connections::new(id),
             subscriptions: 0,
             local: LocalChannels::default(),
@@ -478,6 +481,11 @@ impl Shard {
     /// The descriptor of a connection.
     pub fn fd(&self, slot: u32) -> i32 {
         self.conns.peek(slot).fd
+    }
+
+    /// Whether a connection has something to send.
+    pub fn has_queued(&self, slot: u32) -> bool {
+        self.conns.peek(slot).pending_bytes > 0
     }
 
     /// The name of whoever has a slot now.

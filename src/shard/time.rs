@@ -141,8 +141,12 @@ impl Shard {
         }
     }
 
-    /// Closes blocked connections whose socket has taken nothing for too long.
+    /// Closes blocked connections whose socket has taken nothing for too long; looks once a second.
     pub fn watch_stalls(&mut self) {
+        let secs = self.time_secs();
+        if std::mem::replace(&mut self.stalls_watched, secs) == secs {
+            return;
+        }
         let stall_ms = self.settings.stall_max.as_millis() as u64;
         for slot in self
             .outbox
