@@ -579,7 +579,7 @@ mod tests {
         ];
         let mut random = Random::new(44);
         let mut scratch = Scratch::default();
-        for round in 0..20_000 {
+        for round in 0..7_000 {
             let mut text = format!(r#"{{"event":"{}","data":"#, EVENTS[round % 7]).into_bytes();
             match round % 4 {
                 0 => {

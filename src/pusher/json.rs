@@ -5,8 +5,9 @@
 //! tokens asked for. It builds no tree, converts no number and copies no string.
 //!
 //! Why not simd-json for this: it unescapes in place, so the raw tokens are gone; it reads a lone
-//! surrogate as NUL, takes any depth and refuses `1e400`. Nor is it faster here, because it stores
-//! all that this pass skips (`benches/json.rs`). What it is used for is in [`tape`].
+//! surrogate as NUL, takes any depth and refuses `1e400`. Nor is it faster: with reused buffers it
+//! takes 1.2 to 1.6 times as long from 300 B to 100 KiB (`benches/json.rs`), because it stores all
+//! that this pass skips. Strings that are read and not copied on are another matter, see [`tape`].
 //!
 //! Invariant: a [`Token`] is valid JSON text of its [`Kind`] by the rules of the WebSocket spec,
 //! section 2 (no lone surrogate escapes, at most [`DEPTH_MAX`] levels), and begins and ends on
@@ -76,8 +77,10 @@ pub fn fields<'a, const N: usize>(
     names: &[&str; N],
 ) -> Result<[Option<Token<'a>>; N], Malformed> {
     let mut found = [None; N];
-    for member in Members::of(text)? {
-        let (key, value) = member?;
+    let mut members = Items::open(text, b'{')?;
+    while members.more()? {
+        let key = members.read(Scanner::key)?;
+        let value = members.read(Scanner::value)?;
         let index = match key.inner() {
             Some(plain) if !key.has_escapes() => names.iter().position(|name| *name == plain),
             _ => names.iter().position(|name| key.means(name)),
@@ -214,8 +217,12 @@ impl<'a> Iterator for Members<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.0
-            .next_with(|scanner| Ok((scanner.key()?, scanner.value()?)))
+        let member = |scanner: &mut Scanner<'a>| Ok((scanner.key()?, scanner.value()?));
+        match self.0.more() {
+            Ok(false) => None,
+            Ok(true) => Some(self.0.read(member)),
+            Err(malformed) => Some(Err(malformed)),
+        }
     }
 }
 
@@ -227,7 +234,11 @@ impl<'a> Iterator for Elements<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next_with(Scanner::value)
+        match self.0.more() {
+            Ok(false) => None,
+            Ok(true) => Some(self.0.read(Scanner::value)),
+            Err(malformed) => Some(Err(malformed)),
+        }
     }
 }
 
@@ -510,13 +521,13 @@ mod tests {
     fn agrees_with_serde_json_on_seeded_documents() {
         let mut random = Random::new(41);
         let mut accepted = 0;
-        for round in 0..30_000 {
+        for round in 0..10_000 {
             let text = sample::json(&mut random, round % 5);
             accepted +=
                 usize::from(std::str::from_utf8(&text).is_ok_and(|text| document(text).is_ok()));
             fuzz_document(&text);
         }
         // The loop is worth something only if both answers are common.
-        assert!((5_000..25_000).contains(&accepted), "{accepted}");
+        assert!((2_000..8_000).contains(&accepted), "{accepted}");
     }
 }

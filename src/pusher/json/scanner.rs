@@ -292,37 +292,34 @@ impl<'a> Items<'a> {
         })
     }
 
+    /// Goes to the next item; false where the text has ended as it should. Nothing more comes
+    /// after an error.
     #[inline]
-    pub(super) fn next_with<T>(
-        &mut self,
-        read: impl FnOnce(&mut Scanner<'a>) -> Result<T, Malformed>,
-    ) -> Option<Result<T, Malformed>> {
-        if self.state == State::Done {
-            return None;
+    pub(super) fn more(&mut self) -> Result<bool, Malformed> {
+        let state = std::mem::replace(&mut self.state, State::Done);
+        if state == State::Done {
+            return Ok(false);
         }
-        let item = self.advance(read).transpose();
-        if !matches!(item, Some(Ok(_))) {
-            self.state = State::Done;
-        }
-        item
-    }
-
-    #[inline]
-    fn advance<T>(
-        &mut self,
-        read: impl FnOnce(&mut Scanner<'a>) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, Malformed> {
         self.scanner.skip_space();
         if self.scanner.peek() == Some(self.close) {
             self.scanner.at += 1;
             self.scanner.end()?;
-            return Ok(None);
+            return Ok(false);
         }
-        if self.state == State::Later {
+        if state == State::Later {
             self.scanner.expect(b',')?;
             self.scanner.skip_space();
         }
         self.state = State::Later;
-        read(&mut self.scanner).map(Some)
+        Ok(true)
+    }
+
+    /// Reads the item that [`Items::more`] went to.
+    #[inline]
+    pub(super) fn read<T>(
+        &mut self,
+        item: impl FnOnce(&mut Scanner<'a>) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        item(&mut self.scanner).inspect_err(|_| self.state = State::Done)
     }
 }
