@@ -7,12 +7,13 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Three pairs of cache lines: what publishers read for each publish and hardly ever changes, what
+/// Four pairs of cache lines: what publishers read for each publish and hardly ever changes, what
 /// changes at each park, and what changes in each turn.
 #[derive(Debug, Default)]
 pub struct ShardStatus {
     admission: Padded<Admission>,
     parked: Padded<AtomicBool>,
+    inbox: Padded<Inbox>,
     life: Padded<Life>,
 }
 
@@ -20,6 +21,12 @@ pub struct ShardStatus {
 struct Admission {
     congested: AtomicBool,
     behind: AtomicBool,
+}
+
+/// Written by all who push into the inbox and by the shard that takes out of it.
+#[derive(Debug, Default)]
+struct Inbox {
+    frame_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -40,9 +47,34 @@ impl ShardStatus {
         self.admission.congested.load(Ordering::Relaxed)
     }
 
-    /// Said by the shard itself, when it changes.
+    /// Said by the shard itself; written only when it changes.
     pub fn set_congested(&self, congested: bool) {
-        self.admission.congested.store(congested, Ordering::Relaxed);
+        if self.is_congested() != congested {
+            self.admission.congested.store(congested, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of the frames in the shard's inbox.
+    pub fn inbox_bytes(&self) -> u64 {
+        self.inbox.frame_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Said by whoever pushes, before the push: so that what is taken out was counted in.
+    pub fn add_inbox_bytes(&self, bytes: usize) {
+        if bytes > 0 {
+            self.inbox
+                .frame_bytes
+                .fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Said by the shard for what it took, and by who could not push after all.
+    pub fn remove_inbox_bytes(&self, bytes: usize) {
+        if bytes > 0 {
+            self.inbox
+                .frame_bytes
+                .fetch_sub(bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// Whether this shard sends later than it should, so that homes should not feed it.
@@ -50,9 +82,11 @@ impl ShardStatus {
         self.admission.behind.load(Ordering::Relaxed)
     }
 
-    /// Said by the shard itself, when it changes.
+    /// Said by the shard itself; written only when it changes.
     pub fn set_behind(&self, behind: bool) {
-        self.admission.behind.store(behind, Ordering::Relaxed);
+        if self.is_behind() != behind {
+            self.admission.behind.store(behind, Ordering::Relaxed);
+        }
     }
 
     /// For the mesh alone, which sets and clears it in the order that parking needs.

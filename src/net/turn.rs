@@ -4,6 +4,7 @@
 //! it wakes a helper task that wakes it back. It never wakes itself: that would starve every task and all I/O. `sim`
 //! plays the same steps in the same order.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use monoio::net::UnixStream;
 
-use crate::shard::message::{Answer, ReplyTo, SessionKey};
+use crate::shard::message::{Answer, ReplyTo, SessionKey, ShardMessage};
 use crate::shard::outbox::Sent;
 use crate::shard::{Peer, Shard};
 
@@ -52,6 +53,7 @@ impl Turns {
         let mut shard = worker.shard.borrow_mut();
         let peers = (0..worker.end.shards()).map(|target| Peer {
             inbox_depth: worker.end.depth(target),
+            inbox_bytes: worker.end.status(target).inbox_bytes(),
             congested: worker.end.status(target).is_congested(),
             behind: worker.end.status(target).is_behind(),
         });
@@ -110,7 +112,13 @@ impl Turns {
                 continue;
             }
             let before = outgoing.list.len();
+            let status = self.worker.end.status(target);
+            let weigh =
+                |list: &VecDeque<ShardMessage>| list.iter().map(ShardMessage::frame_bytes).sum();
+            let bytes: usize = weigh(&outgoing.list);
+            status.add_inbox_bytes(bytes);
             let left = self.worker.end.carry(target, &mut outgoing.list);
+            status.remove_inbox_bytes(if left > 0 { weigh(&outgoing.list) } else { 0 });
             let urgent = std::mem::take(&mut outgoing.urgent);
             if target == self.worker.end.shard() {
                 continue;
@@ -126,15 +134,18 @@ impl Turns {
     /// Takes the inbox within the turn's budget; true if something is left in it.
     fn take_messages(&self, shard: &mut Shard) -> bool {
         self.worker.end.own_status().begin_turn();
+        let mut taken_bytes = 0;
         for _ in 0..shard.budgets().messages.max(1) {
             let Some(message) = self.worker.end.pop() else {
                 break;
             };
+            taken_bytes += message.frame_bytes();
             shard.on_message(message);
             if shard.has_expanded_enough() {
                 break;
             }
         }
+        self.worker.end.own_status().remove_inbox_bytes(taken_bytes);
         shard.expand();
         self.worker.end.depth(self.worker.end.shard()) > 0
     }

@@ -9,6 +9,7 @@ use crate::ws::close::encode_close;
 use super::Shard;
 use super::conns::Phase;
 use super::message::SessionKey;
+use super::outbox::List;
 
 /// Seconds between the last byte of a Close and the end of the connection, at most.
 pub const CLOSING_SECS_MAX: u32 = 1;
@@ -16,13 +17,19 @@ pub const CLOSING_SECS_MAX: u32 = 1;
 impl Shard {
     /// Sends a Close and takes nothing more. What a blocked connection has queued behind its begun frame is dropped.
     pub fn close(&mut self, slot: u32, code: u16, reason: &str) {
+        self.close_in(slot, List::Express, code, reason);
+    }
+
+    /// The same, in a list of the caller's choice.
+    pub(super) fn close_in(&mut self, slot: u32, list: List, code: u16, reason: &str) {
         if self.conns.peek(slot).phase != Phase::Open {
             return;
         }
         self.conns.hot(slot).phase = Phase::Closing;
-        self.outbox.seal(&mut self.conns, slot, self.time, |out| {
-            encode_close(code, reason, out)
-        });
+        self.outbox
+            .seal(&mut self.conns, slot, list, self.time, |out| {
+                encode_close(code, reason, out)
+            });
         self.begin_leaving(slot);
         let secs = self.time_secs() + CLOSING_SECS_MAX + 1;
         self.wheel.set(slot, secs);

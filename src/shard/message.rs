@@ -211,3 +211,14 @@ pub enum ShardMessage {
 const _: () = assert!(size_of::<ShardMessage>() <= 56);
 const _: () = assert!(size_of::<SessionKey>() == 12);
 const _: () = assert!(size_of::<Ticket>() == 16);
+
+impl ShardMessage {
+    /// Bytes of the frame that the message carries: what a full inbox of large frames is bounded by (decisions 28).
+    pub fn frame_bytes(&self) -> usize {
+        match self {
+            Self::Publish(publish) => publish.frame.bytes().len(),
+            Self::Deliver { frame, .. } => frame.bytes().len(),
+            _ => 0,
+        }
+    }
+}

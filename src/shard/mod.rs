@@ -127,6 +127,8 @@ pub struct Settings {
 pub struct Peer {
     /// Messages in its inbox.
     pub inbox_depth: usize,
+    /// Bytes of the frames among them.
+    pub inbox_bytes: u64,
     /// It refuses publishes to its channels.
     pub congested: bool,
     /// It does not keep up with its sends.
@@ -420,7 +422,8 @@ impl Shard {
     /// Whether the sends of this shard lag: bytes not yet tried, or their age, over the bound.
     pub fn is_behind(&mut self) -> bool {
         let lag_ms = self.settings.lag_max.as_millis() as u64;
-        self.outbox.palette.fresh_bytes() > self.settings.lag_bytes_max
+        let inbox_bytes = self.peers[usize::from(self.id)].inbox_bytes;
+        self.outbox.palette.fresh_bytes() + inbox_bytes > self.settings.lag_bytes_max
             || self
                 .outbox
                 .palette

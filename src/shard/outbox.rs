@@ -61,6 +61,15 @@ struct Spill {
     stalled_since: Now,
 }
 
+/// Which of the dirty lists (decisions 20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Answers, and runs of small channels.
+    Express,
+    /// Runs of large channels, pings of the wheel, closes of a drain: many at once, and none in a hurry.
+    Bulk,
+}
+
 /// What the kernel said of one send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -140,6 +149,18 @@ impl Outbox {
         now: Now,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
+        self.answer_in(conns, slot, List::Express, now, write);
+    }
+
+    /// The same, in a list of the caller's choice.
+    pub fn answer_in(
+        &mut self,
+        conns: &mut Connections,
+        slot: u32,
+        list: List,
+        now: Now,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         if conns.peek(slot).flags.has(Flag::Sealed) {
             return;
         }
@@ -155,7 +176,7 @@ impl Outbox {
             self.push(conns, slot, Piece { run, start: 0, end });
         }
         conns.hot(slot).pending_bytes += written;
-        self.mark(conns, slot, true);
+        self.mark(conns, slot, list == List::Express);
     }
 
     /// The last piece, if it is an answer run that may still grow.
@@ -341,6 +362,7 @@ impl Outbox {
         &mut self,
         conns: &mut Connections,
         slot: u32,
+        list: List,
         now: Now,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
@@ -351,14 +373,13 @@ impl Outbox {
             self.finish_begun(slot);
             self.cut(conns, slot, |spill| spill.urgent);
         }
-        self.answer(conns, slot, now, write);
+        self.answer_in(conns, slot, list, now, write);
         self.seal_behind(conns, slot);
     }
 
     /// Takes no more frames; all that is queued still goes out.
     pub fn seal_behind(&mut self, conns: &mut Connections, slot: u32) {
         conns.hot(slot).flags.set(Flag::Sealed);
-        self.mark(conns, slot, true);
         if conns.peek(slot).pending_bytes == 0 {
             self.emptied(conns, slot);
         }

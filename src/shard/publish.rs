@@ -45,6 +45,7 @@ impl Shard {
         let peer = self.peers[usize::from(target)];
         let waiting = self.outgoing[usize::from(target)].list.len();
         !peer.congested
+            && peer.inbox_bytes <= self.settings.lag_bytes_max
             && peer.inbox_depth + waiting < self.settings.inbox_depth_max.div_ceil(4) * 3
     }
 }

@@ -1,7 +1,5 @@
 //! A text message of a client: one `match`, and the answers that need no channel.
 
-use std::fmt::Display;
-
 use crate::pusher::error::{CloseReason, Rejection};
 use crate::pusher::inbound::{self, ClientMessage};
 use crate::pusher::outbound::{self, write_text_frame};
@@ -9,6 +7,7 @@ use crate::ws::{self, frame::OpCode};
 
 use super::Shard;
 use super::conns::{Flag, Phase};
+use super::outbox::List;
 
 /// Whether the session's later messages must wait (decisions 12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,15 +121,21 @@ impl Shard {
 
     /// Appends a JSON text as a frame to the session's answers.
     pub(super) fn answer(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        self.outbox.answer(&mut self.conns, slot, self.time, |out| {
-            write_text_frame(out, write)
-        });
+        self.answer_in(slot, List::Express, write);
+    }
+
+    /// The same, in a list of the caller's choice.
+    pub(super) fn answer_in(&mut self, slot: u32, list: List, write: impl FnOnce(&mut Vec<u8>)) {
+        self.outbox
+            .answer_in(&mut self.conns, slot, list, self.time, |out| {
+                write_text_frame(out, write);
+            });
     }
 
     /// A `pusher:error`; the connection stays.
     pub(super) fn reject(&mut self, slot: u32, rejection: &Rejection<'_>) {
         let code = rejection.code().map(|code| code.value());
-        self.error_frame(slot, code, rejection);
+        self.answer(slot, |out| outbound::error(out, code, rejection));
     }
 
     /// The `pusher:error` of a refused subscription, then `pusher:subscription_error` where it applies.
@@ -150,17 +155,20 @@ impl Shard {
         }
     }
 
-    fn error_frame(&mut self, slot: u32, code: Option<u16>, message: impl Display) {
-        self.answer(slot, |out| outbound::error(out, code, message));
-    }
-
     /// Closes a session with a code of the protocol; before protocol 6 the client is told by a frame too (WebSocket
     /// spec 5.3).
     pub(super) fn close_for(&mut self, slot: u32, reason: CloseReason) {
+        self.close_for_in(slot, List::Express, reason);
+    }
+
+    /// The same, in a list of the caller's choice.
+    pub(super) fn close_for_in(&mut self, slot: u32, list: List, reason: CloseReason) {
         let protocol = self.conns.session(slot).protocol;
         if (4..6).contains(&protocol) && self.conns.peek(slot).phase == Phase::Open {
-            self.error_frame(slot, Some(reason.code().value()), reason.text());
+            self.answer_in(slot, list, |out| {
+                outbound::error(out, Some(reason.code().value()), reason.text());
+            });
         }
-        self.close(slot, reason.code().value(), reason.text());
+        self.close_in(slot, list, reason.code().value(), reason.text());
     }
 }

@@ -10,6 +10,7 @@ use crate::ws::frame::{self, OpCode};
 
 use super::conns::{Flag, Phase};
 use super::message::SessionKey;
+use super::outbox::List;
 use super::{Probe, Shard};
 
 /// A turn that begins so much later than the last one follows a stall; a parked shard wakes each second.
@@ -121,10 +122,12 @@ impl Shard {
 
     fn ping(&mut self, slot: u32, secs: u32) {
         match self.settings.probe {
-            Probe::Ping => self.outbox.answer(&mut self.conns, slot, self.time, |out| {
-                frame::encode_header(OpCode::Ping, true, 0, out);
-            }),
-            Probe::Pusher => self.answer(slot, outbound::ping),
+            Probe::Ping => {
+                let write = |out: &mut Vec<u8>| frame::encode_header(OpCode::Ping, true, 0, out);
+                self.outbox
+                    .answer_in(&mut self.conns, slot, List::Bulk, self.time, write);
+            }
+            Probe::Pusher => self.answer_in(slot, List::Bulk, outbound::ping),
         }
         let hot = self.conns.hot(slot);
         hot.flags.set(Flag::Pinged);
@@ -198,7 +201,7 @@ impl Shard {
             draining.next -= 1;
             if self.conns.peek(draining.next).phase == Phase::Open {
                 draining.closed += 1;
-                self.close_for(draining.next, CloseReason::Restart);
+                self.close_for_in(draining.next, List::Bulk, CloseReason::Restart);
             }
         }
         self.draining = Some(draining);
