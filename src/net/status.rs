@@ -189,7 +189,7 @@ mod tests {
     fn no_two_shards_and_no_two_groups_share_a_line() {
         assert_eq!(
             (align_of::<ShardStatus>(), size_of::<ShardStatus>()),
-            (128, 3 * 128)
+            (128, 4 * 128)
         );
     }
 }
