@@ -211,3 +211,6 @@ fn frame(event: &rest::Publish<'_>, channel: &str) -> Arc<Frame> {
     });
     Frame::new(frame)
 }
+
+#[cfg(test)]
+mod tests;

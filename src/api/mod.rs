@@ -17,6 +17,8 @@ mod events;
 pub mod health;
 pub mod request;
 pub mod route;
+#[cfg(test)]
+mod testing;
 pub mod upgrade;
 pub mod waiting;
 

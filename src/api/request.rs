@@ -247,3 +247,6 @@ impl Collecting {
         on_digested(context, &self.accepted, reply_to, &self.body, md5)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,3 +154,110 @@ impl Entry {
         json.push(b'}');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::body;
+
+    const NONE: KeptFraming = KeptFraming {
+        close: false,
+        origin: None,
+    };
+
+    fn settings(subscription_count: SubscriptionCount) -> AppSettings {
+        AppSettings {
+            subscription_count,
+            ..AppSettings::default()
+        }
+    }
+
+    /// Which counts of a channel are asked for, with everything in `info`.
+    fn asked(channel: &str, info: &str, counts: SubscriptionCount) -> (bool, bool) {
+        let channel = ChannelName::parse(channel, 200).expect("a lawful name");
+        let mut waiting = Waiting::new(Form::Batch, NONE);
+        let index = waiting.add(channel, Info::parse(info), &settings(counts));
+        let entry = &waiting.entries[0];
+        assert_eq!(index, entry.asks().then_some(0));
+        assert_eq!(waiting.response().is_none(), entry.asks());
+        (entry.user_count, entry.subscription_count)
+    }
+
+    fn answer(index: u32, subscriptions: u32, users: Option<u32>) -> Answer {
+        let counts = Counts {
+            subscriptions,
+            users,
+        };
+        Answer { index, counts }
+    }
+
+    #[test]
+    fn counts_that_do_not_apply_are_not_asked_for() {
+        use SubscriptionCount::{Off, On, Query};
+        let all = "user_count,subscription_count,cache,nonsense";
+        for (channel, info, counts, expected) in [
+            ("presence-a", all, Query, (true, true)),
+            ("presence-a", all, On, (true, true)),
+            ("presence-a", all, Off, (true, false)),
+            ("presence-cache-a", "user_count", Query, (true, false)),
+            ("presence-a", "subscription_count", Off, (false, false)),
+            ("news", all, Query, (false, true)),
+            ("news", all, Off, (false, false)),
+            ("private-a", "user_count", Query, (false, false)),
+            ("private-encrypted-a", all, Query, (false, true)),
+            ("cache-a", "cache", Query, (false, false)),
+            ("#server-to-user-a", all, Query, (false, false)),
+            ("presence-a", "", Query, (false, false)),
+        ] {
+            assert_eq!(asked(channel, info, counts), expected, "{channel} {info}");
+        }
+    }
+
+    #[test]
+    fn the_last_answer_completes_and_strangers_change_nothing() {
+        let mut waiting = Waiting::new(Form::Channels, NONE);
+        let info = Info::parse("user_count,subscription_count");
+        let settings = settings(SubscriptionCount::Query);
+        for (name, index) in [
+            ("presence-a", Some(0)),
+            ("#server-to-user-u", None),
+            ("b", Some(2)),
+        ] {
+            let name = ChannelName::parse(name, 200).expect("a lawful name");
+            assert_eq!(waiting.add(name, info, &settings), index);
+        }
+        for answer in [
+            answer(2, 13, None),
+            answer(2, 14, None),
+            answer(1, 1, None),
+            answer(3, 1, None),
+        ] {
+            assert_eq!(waiting.on_answer(answer), None);
+        }
+        let response = waiting
+            .on_answer(answer(0, 51, Some(42)))
+            .expect("the last");
+        let expected = r##"{"channels":{"presence-a":{"user_count":42,"subscription_count":51},"#server-to-user-u":{},"b":{"subscription_count":13}}}"##;
+        assert_eq!(body(&response), expected);
+    }
+
+    #[test]
+    fn a_channel_without_a_roster_has_no_users() {
+        let mut waiting = Waiting::new(Form::Batch, NONE);
+        let name = ChannelName::parse("presence-a", 200).expect("a lawful name");
+        let settings = settings(SubscriptionCount::Query);
+        waiting.add(name, Info::parse("user_count"), &settings);
+        let response = waiting.on_answer(answer(0, 0, None)).expect("the last");
+        assert_eq!(body(&response), r#"{"batch":[{"user_count":0}]}"#);
+    }
+
+    #[test]
+    fn a_question_that_expires_ends_the_connection() {
+        let response = Waiting::new(Form::Batch, NONE).expired();
+        assert_eq!(
+            (response.status, response.retry_after_secs),
+            (Status::Unavailable, Some(1))
+        );
+        assert!(response.close);
+    }
+}
