@@ -4,7 +4,8 @@
 //! calls these functions in the order of HTTP spec 1.3 and writes the value that comes back.
 //!
 //! Invariant: a `Response` knows nothing of the request but the decision. What the request alone
-//! decides about the form of the answer (HEAD, close, origin) is `Framing`, given when it is written.
+//! decides about the form of the answer (HEAD, close, origin) is `Framing`, given when it is
+//! written.
 
 use std::fmt;
 
