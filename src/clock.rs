@@ -1,6 +1,7 @@
 //! The one place that asks what time it is; everyone else is told.
 //!
-//! A shard is given a [`Now`] by its turn and keeps no clock of its own, so that the simulation can turn time by hand.
+//! A shard is given a [`Now`] by its turn and keeps no clock of its own, so that the simulation can
+//! turn time by hand.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

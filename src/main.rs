@@ -1,7 +1,7 @@
 //! Reads the configuration, starts one worker per core, waits for a signal, drains, exits.
 //!
-//! The allocator is mimalloc: frames and bodies are made on one core and mostly freed on it, and its free lists are per
-//! thread, so that a publish that crosses cores takes no lock.
+//! The allocator is mimalloc: frames and bodies are made on one core and mostly freed on it, and
+//! its free lists are per thread, so that a publish that crosses cores takes no lock.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -12,7 +12,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Lines that wait for the writing thread, at most; over it they are dropped: logging never blocks a worker.
+/// Lines that wait for the writing thread, at most; over it they are dropped: logging never blocks
+/// a worker.
 const LOG_LINES_MAX: usize = 8192;
 
 fn main() -> ExitCode {
@@ -48,7 +49,8 @@ fn log(config: &Config) -> WorkerGuard {
     guard
 }
 
-/// A panic ends the process (`panic = "abort"`): a shard less would be channels without a home (decisions 36).
+/// A panic ends the process (`panic = "abort"`): a shard less would be channels without a home
+/// (decisions 36).
 fn report_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

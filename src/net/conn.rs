@@ -1,7 +1,8 @@
 //! One connection: await readable, receive into the worker's buffer, hand the bytes to `input`.
 //!
-//! Across an await the task holds the slot and the stream only; what is partial or on hand lies in tables (decisions
-//! 35). It never sends. When it ends, for whatever reason, it notes the connection as departed; the turn does the rest.
+//! Across an await the task holds the slot and the stream only; what is partial or on hand lies in
+//! tables (decisions 35). It never sends. When it ends, for whatever reason, it notes the
+//! connection as departed; the turn does the rest.
 
 use std::future::poll_fn;
 use std::os::fd::AsRawFd;

@@ -1,8 +1,9 @@
 //! The bytes of a connection into calls: HTTP first, frames after an upgrade.
 //!
-//! Synchronous. What a call leaves over (a head or a body that is still coming, a partial frame, frames held while a
-//! session waits for its home) lies here, by slot, and a connection without unfinished input has nothing here but its
-//! place. Who does more than a turn's share is put into the worker's `unfinished` list and goes on in the next turn.
+//! Synchronous. What a call leaves over (a head or a body that is still coming, a partial frame,
+//! frames held while a session waits for its home) lies here, by slot, and a connection without
+//! unfinished input has nothing here but its place. Who does more than a turn's share is put into
+//! the worker's `unfinished` list and goes on in the next turn.
 
 use std::net::IpAddr;
 
@@ -179,7 +180,8 @@ impl Worker {
         }
     }
 
-    /// Whether a connection may be read: not too much on hand, not too much to send. If not, it is noted as paused.
+    /// Whether a connection may be read: not too much on hand, not too much to send. If not, it is
+    /// noted as paused.
     pub fn may_go_on(&self, slot: u32) -> bool {
         let mut shard = self.shard.borrow_mut();
         if !matches!(shard.phase(slot), Phase::Http | Phase::Open) {
@@ -207,7 +209,8 @@ impl Worker {
         }
     }
 
-    /// The client sends no more. True if answers are still owed to it: then the task is to wait for them.
+    /// The client sends no more. True if answers are still owed to it: then the task is to wait for
+    /// them.
     pub fn on_end(&self, slot: u32) -> bool {
         if self.shard.borrow().phase(slot) != Phase::Http {
             return false;
@@ -519,7 +522,8 @@ impl Worker {
         }
     }
 
-    /// Hands events to the shard until there is none; true if messages are held that need no answer first.
+    /// Hands events to the shard until there is none; true if messages are held that need no answer
+    /// first.
     fn take_frames(&self, slot: u32, reader: &mut Reader, bytes: &mut [u8]) -> bool {
         let mut shard = self.shard.borrow_mut();
         let max = self.limits.message_bytes_max;

@@ -1,6 +1,7 @@
 //! Accepting: one SO_REUSEPORT listener per worker, bursts of accept4 when it is readable.
 //!
-//! The runtime's own accept is not used: a dropped one leaks the descriptor that it accepts, and its sockets block.
+//! The runtime's own accept is not used: a dropped one leaks the descriptor that it accepts, and
+//! its sockets block.
 
 use std::future::poll_fn;
 use std::os::fd::AsRawFd;

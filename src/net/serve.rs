@@ -1,7 +1,8 @@
 //! The process: bind, start one worker per shard, wait for a signal, drain, end.
 //!
-//! The main thread owns no connection. It ends the process when every shard has reported itself empty, or when the
-//! grace period and a second are over; a second signal ends it at once (WebSocket spec 5.4).
+//! The main thread owns no connection. It ends the process when every shard has reported itself
+//! empty, or when the grace period and a second are over; a second signal ends it at once
+//! (WebSocket spec 5.4).
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
 //! One turn: clock, departed, carry, inbox, wheel, carry, flush, park (decisions 31-33).
 //!
-//! The turn is the runtime's main future: polled after a round of tasks, if something woke it. To go on without parking
-//! it wakes a helper task that wakes it back. It never wakes itself: that would starve every task and all I/O. `sim`
-//! plays the same steps in the same order.
+//! The turn is the runtime's main future: polled after a round of tasks, if something woke it. To
+//! go on without parking it wakes a helper task that wakes it back. It never wakes itself: that
+//! would starve every task and all I/O. `sim` plays the same steps in the same order.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -223,7 +223,8 @@ impl Turns {
         status.report(shard.sessions(), quiet);
     }
 
-    /// Nothing is left to do: waits for messages, input or time. False if something has come after all.
+    /// Nothing is left to do: waits for messages, input or time. False if something has come after
+    /// all.
     fn park(&self) -> bool {
         let spin = self.worker.limits.spin;
         if !spin.is_zero() {
@@ -253,7 +254,8 @@ impl Future for Turns {
             tracing::warn!(shard = self.worker.end.shard(), ?took, "a long turn");
         }
         if more || !self.park() {
-            // Before the helper's first poll there is none to wake; it then asks for a turn by itself.
+            // Before the helper's first poll there is none to wake; it then asks for a turn by
+            // itself.
             if let Some(relay) = &*self.worker.relay.borrow() {
                 relay.wake_by_ref();
             }
@@ -283,8 +285,8 @@ pub async fn wake_on_messages(worker: Rc<Worker>, wake: UnixStream) {
     }
 }
 
-/// Ends a park at each full second, for the wheel. Nothing else depends on the runtime's timers, which do not fire while
-/// turns hand over to each other.
+/// Ends a park at each full second, for the wheel. Nothing else depends on the runtime's timers,
+/// which do not fire while turns hand over to each other.
 pub async fn wake_each_second(worker: Rc<Worker>) {
     loop {
         let into = worker.clock.now().0 % 1000;

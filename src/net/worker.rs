@@ -1,7 +1,7 @@
 //! A worker: a thread, pinned to its core, with its runtime, its shard and its connections.
 //!
-//! Everything here belongs to one thread. Tasks borrow the shard for one call at a time, never across an `.await`; they
-//! read, and they ask for a turn. Only the turn sends.
+//! Everything here belongs to one thread. Tasks borrow the shard for one call at a time, never
+//! across an `.await`; they read, and they ask for a turn. Only the turn sends.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};

@@ -1,8 +1,9 @@
 //! `ChannelKey`, and `LocalChannel`: the subscribers of a channel on this shard.
 //!
-//! A local channel lives while it has a subscription, pending ones included; each life has a *round*, so that what was
-//! sent to an earlier life is recognised and ignored (decisions 17). Removal is O(1) on both sides: an [`Entry`] knows
-//! its place in the connection's list, and the connection's `Sub` knows its place here.
+//! A local channel lives while it has a subscription, pending ones included; each life has a
+//! *round*, so that what was sent to an earlier life is recognised and ignored (decisions 17).
+//! Removal is O(1) on both sides: an [`Entry`] knows its place in the connection's list, and the
+//! connection's `Sub` knows its place here.
 
 use std::hash::Hasher;
 use std::ops::{Deref, DerefMut};
@@ -15,7 +16,8 @@ use super::message::ShardId;
 use super::palette::RunId;
 use super::table::{ChannelTable, Keyed};
 
-/// A channel of an app, with its hash. One `Arc` in the process: interest carries it, home and local tables share it.
+/// A channel of an app, with its hash. One `Arc` in the process: interest carries it, home and
+/// local tables share it.
 #[derive(Debug)]
 pub struct ChannelKey {
     pub hash: u64,
@@ -44,7 +46,8 @@ impl ChannelHasher {
     }
 }
 
-/// The home shard of a hash among `shards`. The upper half decides, since tables use the lower bits.
+/// The home shard of a hash among `shards`. The upper half decides, since tables use the lower
+/// bits.
 pub fn home(hash: u64, shards: u16) -> ShardId {
     (((hash >> 32) * u64::from(shards)) >> 32) as ShardId
 }

@@ -1,4 +1,5 @@
-//! Client events: the acceptance rules in their order, then an ordinary publish that excludes its sender.
+//! Client events: the acceptance rules in their order, then an ordinary publish that excludes its
+//! sender.
 
 use crate::pusher::channel::ChannelName;
 use crate::pusher::error::{ClientEventError, Rejection};

@@ -1,7 +1,8 @@
 //! The end of a session, seen from the wire: Close, and what is still sent around it.
 //!
-//! The session leaves every channel at once, so that presence and counts are right even if the peer never answers.
-//! `net` half-closes when the last byte is out and gives the peer a moment (WebSocket spec 5.3).
+//! The session leaves every channel at once, so that presence and counts are right even if the peer
+//! never answers. `net` half-closes when the last byte is out and gives the peer a moment
+//! (WebSocket spec 5.3).
 
 use crate::pusher::error::CloseReason;
 use crate::ws::close::encode_close;
@@ -15,7 +16,8 @@ use super::outbox::List;
 pub const CLOSING_SECS_MAX: u32 = 1;
 
 impl Shard {
-    /// Sends a Close and takes nothing more. What a blocked connection has queued behind its begun frame is dropped.
+    /// Sends a Close and takes nothing more. What a blocked connection has queued behind its begun
+    /// frame is dropped.
     pub fn close(&mut self, slot: u32, code: u16, reason: &str) {
         self.close_in(slot, List::Express, code, reason);
     }
@@ -63,7 +65,8 @@ impl Shard {
         }
     }
 
-    /// The stream has ended, for whatever reason: the slot is released when the session is out of every table.
+    /// The stream has ended, for whatever reason: the slot is released when the session is out of
+    /// every table.
     pub fn on_departed(&mut self, key: SessionKey) {
         if !self.conns.is_current(key) || self.conns.peek(key.slot).phase == Phase::Departed {
             return;
@@ -75,7 +78,8 @@ impl Shard {
         self.leave_or_release(key.slot);
     }
 
-    /// Slots whose session has left every table: their descriptors may be closed, then [`Shard::on_closed`].
+    /// Slots whose session has left every table: their descriptors may be closed, then
+    /// [`Shard::on_closed`].
     pub fn take_released(&mut self, into: &mut Vec<u32>) {
         into.append(&mut self.released);
     }

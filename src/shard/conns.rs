@@ -1,7 +1,9 @@
-//! The connections of a shard: what the flush needs of each, dense by slot, and which slots are free.
+//! The connections of a shard: what the flush needs of each, dense by slot, and which slots are
+//! free.
 //!
-//! A slot is taken when a connection is accepted and given back only after its descriptor is closed, with the next
-//! generation, so that no message and no send can reach the next tenant (decisions 10, 14).
+//! A slot is taken when a connection is accepted and given back only after its descriptor is
+//! closed, with the next generation, so that no message and no send can reach the next tenant
+//! (decisions 10, 14).
 
 use super::message::{SessionKey, ShardId};
 use super::outbox::RunId;

@@ -1,8 +1,9 @@
 //! One shared frame to this shard's subscribers: runs and their expansion.
 //!
-//! Two steps (decisions 18). Here a `Deliver` joins the open run of its channel; at the end of the drain, at 64 KiB, or
-//! before the list of subscribers changes, the run is *expanded*: every subscriber's queue gets its id. Flushing is
-//! `outbox`'s and slow; expanding is whole and quick, so no cursor survives a change of the list.
+//! Two steps (decisions 18). Here a `Deliver` joins the open run of its channel; at the end of the
+//! drain, at 64 KiB, or before the list of subscribers changes, the run is *expanded*: every
+//! subscriber's queue gets its id. Flushing is `outbox`'s and slow; expanding is whole and quick,
+//! so no cursor survives a change of the list.
 
 use std::sync::Arc;
 
@@ -115,8 +116,9 @@ impl Shard {
         (self.conns.peek_session(slot)?.socket_id == Some(id)).then_some(slot)
     }
 
-    /// Expands the runs of the drain that has ended. A channel whose last run still waits for its first flush keeps its
-    /// run open, so that what queues up is joined; it is expanded when that one has gone, or at 64 KiB.
+    /// Expands the runs of the drain that has ended. A channel whose last run still waits for its
+    /// first flush keeps its run open, so that what queues up is joined; it is expanded when that
+    /// one has gone, or at 64 KiB.
     pub fn expand(&mut self) {
         let open_runs = std::mem::take(&mut self.open_runs);
         for open in open_runs {

@@ -1,9 +1,10 @@
-//! What a home knows of its channels: interest, order, cached event, roster; and its answers to those who ask.
+//! What a home knows of its channels: interest, order, cached event, roster; and its answers to
+//! those who ask.
 //!
-//! Everything addressed to a home comes out of that home's inbox, also from its own shard: entering the inbox is the
-//! linearisation point (decisions 1). What a home says to its own shard is applied in place, at once (decisions 2). A
-//! home announces before it answers (decisions 6). Tables are per app, so that no app walks its neighbour's channels
-//! (decisions 9).
+//! Everything addressed to a home comes out of that home's inbox, also from its own shard: entering
+//! the inbox is the linearisation point (decisions 1). What a home says to its own shard is applied
+//! in place, at once (decisions 2). A home announces before it answers (decisions 6). Tables are
+//! per app, so that no app walks its neighbour's channels (decisions 9).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -235,7 +236,8 @@ impl Homes {
             .map(|cached| cached.stamp)
     }
 
-    /// Drops expired events, and the oldest ones over `bytes_max`; returns how many of those there were.
+    /// Drops expired events, and the oldest ones over `bytes_max`; returns how many of those there
+    /// were.
     fn expire(&mut self, now: Now, bytes_max: u64) -> u64 {
         let mut evicted = 0;
         while let Some((key, stamp)) = self.cache_order.front().cloned() {
@@ -268,7 +270,8 @@ impl Homes {
 }
 
 impl Shard {
-    /// A publish at its home: one order for the channel, the cached event, and one `Deliver` per interested shard.
+    /// A publish at its home: one order for the channel, the cached event, and one `Deliver` per
+    /// interested shard.
     pub(super) fn on_publish_at_home(&mut self, publish: Publish) {
         let Publish {
             app,

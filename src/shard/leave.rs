@@ -1,4 +1,5 @@
-//! Leaving channels: unsubscribe, and a session that ends, a bounded number of subscriptions per turn.
+//! Leaving channels: unsubscribe, and a session that ends, a bounded number of subscriptions per
+//! turn.
 
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ impl Shard {
         }
     }
 
-    /// Takes one committed subscription out of the connection's list and the channel's, and tells the home.
+    /// Takes one committed subscription out of the connection's list and the channel's, and tells
+    /// the home.
     fn remove_subscription(&mut self, slot: u32, nth: u32) {
         let Some(&Sub { channel: index, .. }) = self.conns.session(slot).subs.get(nth as usize)
         else {
@@ -74,7 +76,8 @@ impl Shard {
         self.tell_home(slot, pending.channel, subscription);
     }
 
-    /// What the home is owed after a subscription has gone from `index`, and the end of the channel's life here.
+    /// What the home is owed after a subscription has gone from `index`, and the end of the
+    /// channel's life here.
     fn tell_home(&mut self, slot: u32, index: u32, joined: Option<u32>) {
         let session = self.conns.key(slot);
         let Some(channel) = self.local.at(index) else {

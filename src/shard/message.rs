@@ -1,8 +1,9 @@
 //! `ShardMessage`: all that shards say to each other, and what losing each would mean.
 //!
-//! Messages leave a shard through one first-in first-out list per target and enter the target's inbox in that order;
-//! nothing overtakes within a list (decisions 3). A message is classified and validated where it arose and crosses as a
-//! typed value. Its size is part of the design: with the queue's stamp a slot is one cache line.
+//! Messages leave a shard through one first-in first-out list per target and enter the target's
+//! inbox in that order; nothing overtakes within a list (decisions 3). A message is classified and
+//! validated where it arose and crosses as a typed value. Its size is part of the design: with the
+//! queue's stamp a slot is one cache line.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ const FRAME_BYTES_USUAL: usize = 512;
 /// The number of a shard: `0 <= ShardId < shards`.
 pub type ShardId = u16;
 
-/// Names a connection in the whole process, and one day in a cluster. A slot is reused only after its descriptor is
-/// closed, with the next generation (decisions 10).
+/// Names a connection in the whole process, and one day in a cluster. A slot is reused only after
+/// its descriptor is closed, with the next generation (decisions 10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionKey {
     pub node: u16,
@@ -38,7 +39,8 @@ pub struct Ticket {
     pub subscription: u32,
 }
 
-/// The HTTP connection that waits for an [`Answer`]. It has at most one unanswered question (decisions 16).
+/// The HTTP connection that waits for an [`Answer`]. It has at most one unanswered question
+/// (decisions 16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     pub shard: ShardId,
@@ -87,7 +89,8 @@ pub enum Origin {
     Client(SessionKey),
 }
 
-/// An accepted event on its way to the home of its channel. It names the channel; only answers carry keys.
+/// An accepted event on its way to the home of its channel. It names the channel; only answers
+/// carry keys.
 #[derive(Debug)]
 pub struct Publish {
     pub app: u32,
@@ -128,10 +131,12 @@ pub struct Joined {
 /// A subscription that the home has admitted.
 #[derive(Debug)]
 pub struct Admitted {
-    /// The success frame where the home had to write it (presence roster); `None` for the plain one.
+    /// The success frame where the home had to write it (presence roster); `None` for the plain
+    /// one.
     pub succeeded: Option<Arc<Frame>>,
     pub cache: Cache,
-    /// The last number that the home gave on this channel: the next `Deliver` of this round is one more.
+    /// The last number that the home gave on this channel: the next `Deliver` of this round is one
+    /// more.
     pub seq: u64,
 }
 
@@ -161,10 +166,12 @@ pub struct Answer {
 /// All that shards say to each other. "If lost" says what would break, and why it is not lost.
 #[derive(Debug)]
 pub enum ShardMessage {
-    /// To a channel's home. If lost, an accepted event vanishes: it was admitted first, after which nothing can fail.
+    /// To a channel's home. If lost, an accepted event vanishes: it was admitted first, after which
+    /// nothing can fail.
     Publish(Box<Publish>),
-    /// To a channel's home: how many subscriptions (pending included) the sending shard has, absolute (decisions 8).
-    /// If lost, subscribers are deaf or frames are sent for nobody: it waits in the elastic list.
+    /// To a channel's home: how many subscriptions (pending included) the sending shard has,
+    /// absolute (decisions 8). If lost, subscribers are deaf or frames are sent for nobody: it
+    /// waits in the elastic list.
     Interest {
         channel: Arc<ChannelKey>,
         source: ShardId,
@@ -179,14 +186,15 @@ pub enum ShardMessage {
         round: u32,
         member: Box<Member>,
     },
-    /// To a presence channel's home. If lost, a ghost member stays: elastic. Of what is not in the roster it is nothing.
+    /// To a presence channel's home. If lost, a ghost member stays: elastic. Of what is not in the
+    /// roster it is nothing.
     Leave {
         channel: Arc<ChannelKey>,
         session: SessionKey,
         subscription: u32,
     },
-    /// From a home to a shard with subscribers, never one per subscriber. If lost, silent loss: elastic, and bounded
-    /// because publishes were admitted.
+    /// From a home to a shard with subscribers, never one per subscriber. If lost, silent loss:
+    /// elastic, and bounded because publishes were admitted.
     Deliver {
         channel: Arc<ChannelKey>,
         frame: Arc<Frame>,
@@ -194,26 +202,30 @@ pub enum ShardMessage {
         seq: u64,
         round: u32,
     },
-    /// From a home to the shard of a newcomer. If lost, a subscription is pending for ever: elastic.
+    /// From a home to the shard of a newcomer. If lost, a subscription is pending for ever:
+    /// elastic.
     Joined {
         ticket: Ticket,
         channel: Arc<ChannelKey>,
         joined: Box<Joined>,
     },
-    /// From a home to the shard of an HTTP connection. If lost, the request answers 503 after its deadline: elastic.
+    /// From a home to the shard of an HTTP connection. If lost, the request answers 503 after its
+    /// deadline: elastic.
     Answer { to: ReplyTo, answer: Box<Answer> },
-    /// From the main thread: close every session, the last one before `until`. If lost, the process is ended at its
-    /// deadline; the sender waits for room.
+    /// From the main thread: close every session, the last one before `until`. If lost, the process
+    /// is ended at its deadline; the sender waits for room.
     Drain { until: Now },
 }
 
-// At most 56 bytes, which with the queue's stamp are one cache line; larger things are behind one pointer.
+// At most 56 bytes, which with the queue's stamp are one cache line; larger things are behind one
+// pointer.
 const _: () = assert!(size_of::<ShardMessage>() <= 56);
 const _: () = assert!(size_of::<SessionKey>() == 12);
 const _: () = assert!(size_of::<Ticket>() == 16);
 
 impl ShardMessage {
-    /// Bytes of the frame that the message carries: what a full inbox of large frames is bounded by (decisions 28).
+    /// Bytes of the frame that the message carries: what a full inbox of large frames is bounded by
+    /// (decisions 28).
     pub fn frame_bytes(&self) -> usize {
         match self {
             Self::Publish(publish) => publish.frame.bytes().len(),

@@ -1,8 +1,8 @@
 //! The state that one core owns: connections, the subscribers here, the channels at home here.
 //!
-//! Synchronous and deterministic: time, text, descriptors and random numbers come in as arguments; what is owed to
-//! others waits in lists that somebody carries. The shard never calls a queue and never sees HTTP, masks or threads, so
-//! the simulation drives this very code.
+//! Synchronous and deterministic: time, text, descriptors and random numbers come in as arguments;
+//! what is owed to others waits in lists that somebody carries. The shard never calls a queue and
+//! never sees HTTP, masks or threads, so the simulation drives this very code.
 //!
 //! Two families of calls: `on_*` takes something in, `take_*` hands out what is owed.
 //!
@@ -53,7 +53,8 @@ use message::{Answer, ReplyTo, SessionKey, ShardId, ShardMessage};
 use outbox::{Outbox, OutboxLimits, Outcomes, Sent, Slices};
 use wheel::Wheel;
 
-/// While more messages than this are left over after a carry, a shard reads no input and accepts nobody (decisions 27).
+/// While more messages than this are left over after a carry, a shard reads no input and accepts
+/// nobody (decisions 27).
 pub const LEFTOVERS_MAX: usize = 4096;
 
 /// What a turn may do of each kind (decisions 33). The simulation also runs them at 1.
@@ -104,7 +105,8 @@ pub struct Settings {
     pub probe: Probe,
     /// Refuse clients that name no protocol (4008).
     pub strict_protocol: bool,
-    /// Send `pusher:subscription_error` after the `pusher:error` of a refused subscription (WebSocket spec 7.4).
+    /// Send `pusher:subscription_error` after the `pusher:error` of a refused subscription
+    /// (WebSocket spec 7.4).
     pub subscription_errors: bool,
     pub cache_ttl: Duration,
     pub cache_bytes_max: u64,
@@ -364,7 +366,8 @@ impl Shard {
         }
     }
 
-    /// The messages for a target, to be carried in order from the front. Call [`Shard::report`] first.
+    /// The messages for a target, to be carried in order from the front. Call [`Shard::report`]
+    /// first.
     pub fn outgoing(&mut self, target: ShardId) -> &mut Outgoing {
         &mut self.outgoing[usize::from(target)]
     }
@@ -377,7 +380,8 @@ impl Shard {
             .sum()
     }
 
-    /// After the turn's last carry: connections that caused what did not fit are not flushed before it has gone.
+    /// After the turn's last carry: connections that caused what did not fit are not flushed before
+    /// it has gone.
     pub fn fence(&mut self) {
         for outgoing in &mut self.outgoing {
             for &(slot, _) in &outgoing.causes {
@@ -463,7 +467,8 @@ impl Shard {
         }
     }
 
-    /// What the flush has found, for `net` to act on. Slow consumers and sent pings have been seen to before.
+    /// What the flush has found, for `net` to act on. Slow consumers and sent pings have been seen
+    /// to before.
     pub fn take_outcomes(&mut self) -> Outcomes {
         let slow = std::mem::take(&mut self.outbox.outcomes.slow);
         let outcomes = std::mem::take(&mut self.outbox.outcomes);
@@ -511,7 +516,8 @@ impl Shard {
         (self.counters.opened - self.counters.left) as u32
     }
 
-    /// Whether no client is here or on its way out, and nothing is owed to another shard: the barrier of a drain.
+    /// Whether no client is here or on its way out, and nothing is owed to another shard: the
+    /// barrier of a drain.
     pub fn is_quiet(&self) -> bool {
         let is_busy = |slot| matches!(self.phase(slot), Phase::Open | Phase::Closing);
         self.draining.is_some()

@@ -1,7 +1,7 @@
 //! The opening of a session: the checks of an upgrade in their order, the greeting or the refusal.
 //!
-//! A refusal is delivered after the upgrade, as a `pusher:error` and a Close with the same code: an HTTP error would be
-//! "1006, retry for ever" to a browser (WebSocket spec 1.3).
+//! A refusal is delivered after the upgrade, as a `pusher:error` and a Close with the same code: an
+//! HTTP error would be "1006, retry for ever" to a browser (WebSocket spec 1.3).
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ impl Shard {
         self.outbox.answer(&mut self.conns, slot, self.time, write);
     }
 
-    /// Marks the connection as the cause of what is sent until [`Shard::end_serving`]: its answers wait for that.
+    /// Marks the connection as the cause of what is sent until [`Shard::end_serving`]: its answers
+    /// wait for that.
     pub fn begin_serving(&mut self, slot: u32) {
         self.serving = Some(slot);
     }
@@ -59,7 +60,8 @@ impl Shard {
         }
     }
 
-    /// The checks of WebSocket spec 1.3; the first that fails decides. What is counted is taken last.
+    /// The checks of WebSocket spec 1.3; the first that fails decides. What is counted is taken
+    /// last.
     fn admit(&self, upgrade: &Upgrade<'_>) -> Result<(Arc<App>, u8), CloseReason> {
         let key = upgrade.key.ok_or(CloseReason::BadPath)?;
         let protocol = self.protocol(upgrade.protocol)?;

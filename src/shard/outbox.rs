@@ -1,12 +1,13 @@
 //! The outbox: what each connection still has to send, and which connections are dirty.
 //!
-//! One ordered queue per connection. Three runs fit beside the descriptor; more, or a run that is sent in part, spill to
-//! a queue of *pieces*. Two dirty lists: *express* (answers, small channels) goes before *bulk* (decisions 20). Only the
-//! turn sends; it takes a batch here, hands the slices to the kernel and reports each result.
+//! One ordered queue per connection. Three runs fit beside the descriptor; more, or a run that is
+//! sent in part, spill to a queue of *pieces*. Two dirty lists: *express* (answers, small channels)
+//! goes before *bulk* (decisions 20). Only the turn sends; it takes a batch here, hands the slices
+//! to the kernel and reports each result.
 //!
-//! A connection is *blocked* while bytes that the kernel refused are queued, and only then can it be called slow
-//! (decisions 22). Invariant: `pending_bytes` is the sum of the pieces; the pieces of a connection that is not blocked are
-//! fresh, those of a blocked one are not.
+//! A connection is *blocked* while bytes that the kernel refused are queued, and only then can it
+//! be called slow (decisions 22). Invariant: `pending_bytes` is the sum of the pieces; the pieces
+//! of a connection that is not blocked are fresh, those of a blocked one are not.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub const SEND_BYTES_MAX: usize = 256 * 1024;
 pub const SEND_PIECES_MAX: usize = 64;
 /// Runs with at most this many subscribers go into the express list.
 pub const EXPRESS_SUBSCRIBERS_MAX: usize = 64;
-/// A blocked connection that holds less than this of a run more than four times as long gets a copy of its rest.
+/// A blocked connection that holds less than this of a run more than four times as long gets a copy
+/// of its rest.
 const COPIED_REST_BYTES_MAX: usize = 4 * 1024;
 
 /// The bounds of a connection's queue (design, section 5).
@@ -66,7 +68,8 @@ struct Spill {
 pub enum List {
     /// Answers, and runs of small channels.
     Express,
-    /// Runs of large channels, pings of the wheel, closes of a drain: many at once, and none in a hurry.
+    /// Runs of large channels, pings of the wheel, closes of a drain: many at once, and none in a
+    /// hurry.
     Bulk,
 }
 
@@ -89,7 +92,8 @@ pub struct Slices<'a> {
     pub slices: SmallVec<[&'a [u8]; 4]>,
 }
 
-/// What a flushed connection means for the shard or for `net`; each list is emptied by whoever acts on it.
+/// What a flushed connection means for the shard or for `net`; each list is emptied by whoever acts
+/// on it.
 #[derive(Debug, Default)]
 pub struct Outcomes {
     /// Over the bound while blocked, to be closed with 4100.
@@ -141,7 +145,8 @@ impl Outbox {
         }
     }
 
-    /// Appends an answer to the connection's own queue; written in place where the last piece is an answer too.
+    /// Appends an answer to the connection's own queue; written in place where the last piece is an
+    /// answer too.
     pub fn answer(
         &mut self,
         conns: &mut Connections,
@@ -204,7 +209,8 @@ impl Outbox {
         });
     }
 
-    /// Appends a run to every entry's connection; returns how many took it. The run is open: the caller still holds it.
+    /// Appends a run to every entry's connection; returns how many took it. The run is open: the
+    /// caller still holds it.
     pub fn expand(
         &mut self,
         conns: &mut Connections,
@@ -247,7 +253,8 @@ impl Outbox {
         (fresh + blocked) as usize
     }
 
-    /// Appends parts of an open run to one connection, for somebody who is excluded from a frame between them.
+    /// Appends parts of an open run to one connection, for somebody who is excluded from a frame
+    /// between them.
     pub fn parts(
         &mut self,
         conns: &mut Connections,
@@ -271,7 +278,8 @@ impl Outbox {
         self.mark(conns, slot, express);
     }
 
-    /// Puts a pong or a Close in front of what waits, behind the frame already begun (decisions 21).
+    /// Puts a pong or a Close in front of what waits, behind the frame already begun (decisions
+    /// 21).
     pub fn urgent(
         &mut self,
         conns: &mut Connections,
@@ -356,8 +364,8 @@ impl Outbox {
             .is_some_and(|spill| spill.stalled_since != Now::default())
     }
 
-    /// Takes no more frames. What a blocked connection has queued behind the frame already begun is dropped, and `write`
-    /// (a Close) goes out last.
+    /// Takes no more frames. What a blocked connection has queued behind the frame already begun is
+    /// dropped, and `write` (a Close) goes out last.
     pub fn seal(
         &mut self,
         conns: &mut Connections,
@@ -447,7 +455,8 @@ impl Outbox {
         hot.pending_len = 0;
     }
 
-    /// The slow-consumer rule: only the kernel's refusal makes a consumer slow, and one large frame alone passes.
+    /// The slow-consumer rule: only the kernel's refusal makes a consumer slow, and one large frame
+    /// alone passes.
     fn judge(&mut self, conns: &mut Connections, slot: u32) {
         let hot = conns.peek(slot);
         if !hot.flags.has(Flag::Blocked) {
@@ -493,7 +502,8 @@ impl Outbox {
         }
     }
 
-    /// Lets connections that had more than a turn's worth, or were fenced and are not any more, be flushed again.
+    /// Lets connections that had more than a turn's worth, or were fenced and are not any more, be
+    /// flushed again.
     pub fn begin_flush(&mut self, conns: &mut Connections) {
         for slot in std::mem::take(&mut self.again) {
             self.mark(conns, slot, false);
@@ -508,7 +518,8 @@ impl Outbox {
         }
     }
 
-    /// Chooses up to `max` connections to flush, at least `bulk_min` of them from the bulk list if it has them.
+    /// Chooses up to `max` connections to flush, at least `bulk_min` of them from the bulk list if
+    /// it has them.
     pub fn fill_batch(&mut self, conns: &mut Connections, max: usize, bulk_min: usize) -> usize {
         self.batch.clear();
         let express_max = max - bulk_min.min(self.bulk.len()).min(max);
@@ -692,7 +703,8 @@ impl Outbox {
         self.judge(conns, slot);
     }
 
-    /// A small rest of a large run is copied, so that one late reader does not keep the run alive (decisions 23).
+    /// A small rest of a large run is copied, so that one late reader does not keep the run alive
+    /// (decisions 23).
     fn copy_rest(&mut self, slot: u32, now: Now) {
         let Some(&Piece { run, start, end }) =
             self.spills.get(&slot).and_then(|s| s.pieces.front())
@@ -704,7 +716,8 @@ impl Outbox {
         if !is_small || self.palette.is_private(run) {
             return;
         }
-        // The begun frame becomes a piece of its own first: a copy no longer shows where its frames begin.
+        // The begun frame becomes a piece of its own first: a copy no longer shows where its frames
+        // begin.
         self.finish_begun(slot);
         let Some(spill) = self.spills.get_mut(&slot) else {
             return;
@@ -736,8 +749,8 @@ impl Outbox {
         slots
     }
 
-    /// Whether the connection has half of its bound queued: then nothing more is read from it until `Outcomes::drained`
-    /// names it.
+    /// Whether the connection has half of its bound queued: then nothing more is read from it until
+    /// `Outcomes::drained` names it.
     pub fn pause_if_half_full(&self, conns: &mut Connections, slot: u32) -> bool {
         let hot = conns.hot(slot);
         let half_full = hot.pending_bytes > self.limits.bytes_max / 2;
@@ -747,7 +760,8 @@ impl Outbox {
         half_full
     }
 
-    /// The blocked connections to close so that what only they hold is under the shard's bound again, most bytes first.
+    /// The blocked connections to close so that what only they hold is under the shard's bound
+    /// again, most bytes first.
     pub fn over_shard_bound(&self, conns: &Connections) -> Vec<u32> {
         let held = self.palette.bytes() - self.palette.fresh_bytes();
         if held <= self.limits.shard_bytes_max {

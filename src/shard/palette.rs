@@ -1,9 +1,10 @@
 //! The palette: the runs that connections of a shard still have to send.
 //!
-//! A *run* is the joined frames of one channel, or the answers to one connection. Its bytes live exactly as long as
-//! somebody counts on them: a plain count, since one core owns them all (decisions 18, 19). A run is *fresh* while a
-//! connection that the kernel has not refused has yet to try it; fresh bytes and the age of the oldest fresh run say
-//! whether the shard keeps up (decisions 28). It does not know connections.
+//! A *run* is the joined frames of one channel, or the answers to one connection. Its bytes live
+//! exactly as long as somebody counts on them: a plain count, since one core owns them all
+//! (decisions 18, 19). A run is *fresh* while a connection that the kernel has not refused has yet
+//! to try it; fresh bytes and the age of the oldest fresh run say whether the shard keeps up
+//! (decisions 28). It does not know connections.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Publishing: admission for all homes at once, then one message to each home's inbox.
 //!
-//! Admission is decided before anything is queued; after it nothing can fail, so an event for several channels is
-//! delivered on all of them or on none (decisions 28).
+//! Admission is decided before anything is queued; after it nothing can fail, so an event for
+//! several channels is delivered on all of them or on none (decisions 28).
 
 use super::Shard;
 use super::channel::home;
@@ -17,8 +17,8 @@ impl Shard {
         self.hasher.hash(app, channel)
     }
 
-    /// Accepts events of one request, all or none. The answer to the request must not leave before they are in their
-    /// inboxes: call between [`Shard::begin_serving`] and [`Shard::end_serving`].
+    /// Accepts events of one request, all or none. The answer to the request must not leave before
+    /// they are in their inboxes: call between [`Shard::begin_serving`] and [`Shard::end_serving`].
     pub fn on_publish(&mut self, publishes: Vec<Publish>) -> Result<(), Overloaded> {
         let shards = self.settings.shards;
         if publishes
@@ -40,7 +40,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether a home takes publishes: its inbox and what waits for it below three quarters, and not congested.
+    /// Whether a home takes publishes: its inbox and what waits for it below three quarters, and
+    /// not congested.
     fn has_room_at(&self, target: u16) -> bool {
         let peer = self.peers[usize::from(target)];
         let waiting = self.outgoing[usize::from(target)].list.len();

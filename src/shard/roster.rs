@@ -1,8 +1,8 @@
 //! The roster: presence members at the home shard; one user may have many connections.
 //!
-//! Members are kept in the order of joining, each with its escaped pieces of the roster frame, so that writing a roster
-//! is copying (decisions 34). Exact under any interleaving: a connection joins once and leaves once, and a leave of what
-//! is not here is nothing (decisions 13).
+//! Members are kept in the order of joining, each with its escaped pieces of the roster frame, so
+//! that writing a roster is copying (decisions 34). Exact under any interleaving: a connection
+//! joins once and leaves once, and a leave of what is not here is nothing (decisions 13).
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,5 @@
-//! `Session`: one client's app, subscriptions and allowances; 72 bytes a connection, the rarely used behind `extra`.
+//! `Session`: one client's app, subscriptions and allowances; 72 bytes a connection, the rarely
+//! used behind `extra`.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,8 @@ use crate::pusher::socket_id::SocketId;
 
 use super::message::Member;
 
-/// From this many subscriptions on, a connection finds them through a map; a scan would make a burst quadratic.
+/// From this many subscriptions on, a connection finds them through a map; a scan would make a
+/// burst quadratic.
 pub const SUBSCRIPTIONS_SCANNED_MAX: usize = 32;
 
 /// One committed subscription.
@@ -65,7 +67,8 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Counts one at `now_ms`; false when the second's `max` is used up, and then nothing is counted.
+    /// Counts one at `now_ms`; false when the second's `max` is used up, and then nothing is
+    /// counted.
     pub fn take(&mut self, now_ms: u64, max: u32) -> bool {
         let now_ms = now_ms as u32;
         if self.used == 0 || now_ms.wrapping_sub(self.started_ms) >= 1000 {
@@ -156,8 +159,9 @@ impl Session {
         nth
     }
 
-    /// Removes the subscription at `nth`; the last one takes its place. Returns what was removed, what it kept, and the
-    /// subscription that moved to `nth`, whose entry at its channel must be told.
+    /// Removes the subscription at `nth`; the last one takes its place. Returns what was removed,
+    /// what it kept, and the subscription that moved to `nth`, whose entry at its channel must be
+    /// told.
     pub fn remove(&mut self, nth: u32) -> (Sub, Option<Membership>, Option<Sub>) {
         let removed = self.subs.swap_remove(nth as usize);
         let moved = self.subs.get(nth as usize).copied();

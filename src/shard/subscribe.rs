@@ -1,9 +1,10 @@
 //! Subscribing: the checks in their order, and the commit.
 //!
-//! A subscribe is *asked* or *plain*, and [`is_asked`] alone decides (decisions 7). Plain: added here at once, the home
-//! told how many there are. Asked (presence, cache): pending until `Joined` arrives through the same inbox as everything
-//! else the home says, so that a roster and the frames behind it, or a cached event and live ones, have no gap and no
-//! repeat. While a subscribe is pending the connection's later messages wait (decisions 12).
+//! A subscribe is *asked* or *plain*, and [`is_asked`] alone decides (decisions 7). Plain: added
+//! here at once, the home told how many there are. Asked (presence, cache): pending until `Joined`
+//! arrives through the same inbox as everything else the home says, so that a roster and the frames
+//! behind it, or a cached event and live ones, have no gap and no repeat. While a subscribe is
+//! pending the connection's later messages wait (decisions 12).
 
 use std::sync::Arc;
 
@@ -32,7 +33,8 @@ impl Shard {
         ChannelName::parse(name, usize::MAX).is_ok_and(ChannelName::is_cache)
     }
 
-    /// `pusher:subscribe` (WebSocket spec 7.1): name, not yet subscribed, authorised, presence rules, commit.
+    /// `pusher:subscribe` (WebSocket spec 7.1): name, not yet subscribed, authorised, presence
+    /// rules, commit.
     pub(super) fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>) {
         let app = self.conns.session(slot).app;
         let Some(app) = self.app(app).cloned() else {
@@ -194,7 +196,8 @@ impl Shard {
         channel.entries.push(Entry { slot, nth });
     }
 
-    /// The home's answer. It commits only if the very subscribe that asked still waits (decisions 11).
+    /// The home's answer. It commits only if the very subscribe that asked still waits (decisions
+    /// 11).
     pub(super) fn on_joined(&mut self, ticket: Ticket, key: &Arc<ChannelKey>, joined: Joined) {
         let slot = ticket.session.slot;
         #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `ChannelTable`: channels dense by index, found by name through a table of indexes.
 //!
-//! Used for the subscribers here (`channel`) and for what a home knows (`home`). Indexes are reused; whoever keeps one
-//! must drop it when the channel goes.
+//! Used for the subscribers here (`channel`) and for what a home knows (`home`). Indexes are
+//! reused; whoever keeps one must drop it when the channel goes.
 
 use std::sync::Arc;
 

@@ -60,7 +60,8 @@ impl Shard {
         }
     }
 
-    /// The app's bound on messages per second and connection; over it the connection is closed with 1008.
+    /// The app's bound on messages per second and connection; over it the connection is closed with
+    /// 1008.
     fn may_send(&mut self, slot: u32) -> bool {
         let app = self.conns.session(slot).app;
         let Some(max) = self.app(app).and_then(|app| app.settings.messages_per_sec) else {
@@ -90,7 +91,8 @@ impl Shard {
         hot.flags.clear(Flag::PingQueued);
     }
 
-    /// A protocol Ping: answered at once, behind the frame already begun and in front of what waits.
+    /// A protocol Ping: answered at once, behind the frame already begun and in front of what
+    /// waits.
     pub fn on_ping(&mut self, slot: u32, payload: &[u8]) {
         if self.conns.peek(slot).phase != Phase::Open {
             return;
@@ -138,7 +140,8 @@ impl Shard {
         self.answer(slot, |out| outbound::error(out, code, rejection));
     }
 
-    /// The `pusher:error` of a refused subscription, then `pusher:subscription_error` where it applies.
+    /// The `pusher:error` of a refused subscription, then `pusher:subscription_error` where it
+    /// applies.
     pub(super) fn refuse_subscription(
         &mut self,
         slot: u32,
@@ -155,8 +158,8 @@ impl Shard {
         }
     }
 
-    /// Closes a session with a code of the protocol; before protocol 6 the client is told by a frame too (WebSocket
-    /// spec 5.3).
+    /// Closes a session with a code of the protocol; before protocol 6 the client is told by a
+    /// frame too (WebSocket spec 5.3).
     pub(super) fn close_for(&mut self, slot: u32, reason: CloseReason) {
         self.close_for_in(slot, List::Express, reason);
     }

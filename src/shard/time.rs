@@ -1,7 +1,7 @@
 //! What time does to a shard: liveness, stalled consumers, the spread of a drain.
 //!
-//! Deadlines of clients run on the shard's own time, which stands still while the shard does: after a stall nobody is
-//! closed for a silence that was ours (decisions 41).
+//! Deadlines of clients run on the shard's own time, which stands still while the shard does: after
+//! a stall nobody is closed for a silence that was ours (decisions 41).
 
 use crate::clock::Now;
 use crate::pusher::error::CloseReason;
@@ -13,7 +13,8 @@ use super::message::SessionKey;
 use super::outbox::List;
 use super::{Probe, Shard};
 
-/// A turn that begins so much later than the last one follows a stall; a parked shard wakes each second.
+/// A turn that begins so much later than the last one follows a stall; a parked shard wakes each
+/// second.
 const STALL_MS: u64 = 2000;
 
 /// A drain closes at least so many connections a second in the whole process (WebSocket spec 5.4).
@@ -75,13 +76,14 @@ impl Shard {
         }
     }
 
-    /// Connections that are not sessions and whose deadline may have come; `net` knows which it was.
+    /// Connections that are not sessions and whose deadline may have come; `net` knows which it
+    /// was.
     pub fn take_expired(&mut self, into: &mut Vec<SessionKey>) {
         into.append(&mut self.expired);
     }
 
-    /// Asks for a connection to be handed out by [`Shard::take_expired`], `secs` from now or earlier. Gives the second of
-    /// the shard's time, for [`Shard::secs_until`].
+    /// Asks for a connection to be handed out by [`Shard::take_expired`], `secs` from now or
+    /// earlier. Gives the second of the shard's time, for [`Shard::secs_until`].
     pub fn expire_in(&mut self, slot: u32, secs: u32) -> u32 {
         let at = self.time_secs() + secs;
         self.wheel.set(slot, at);

@@ -1,8 +1,9 @@
 //! The timing wheel: deadlines and activity by second, turned by `on_time`.
 //!
-//! Lazy: traffic never moves an entry. When an entry is due its owner looks at what the connection has done since and
-//! puts it back at its next deadline; a deadline that moves away needs no word. Each slot has one valid entry, the one at
-//! `at[slot]`; an entry that a sooner one has replaced is stale and falls out when its second comes.
+//! Lazy: traffic never moves an entry. When an entry is due its owner looks at what the connection
+//! has done since and puts it back at its next deadline; a deadline that moves away needs no word.
+//! Each slot has one valid entry, the one at `at[slot]`; an entry that a sooner one has replaced is
+//! stale and falls out when its second comes.
 
 /// Seconds ahead that have a bucket of their own; later deadlines are looked at in between.
 const BUCKETS: usize = 256;
@@ -31,7 +32,8 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// Has the slot looked at no later than in second `secs`, or in the next one where that is past.
+    /// Has the slot looked at no later than in second `secs`, or in the next one where that is
+    /// past.
     pub fn set(&mut self, slot: u32, secs: u32) {
         let secs = secs.clamp(self.taken + 1, self.taken + BUCKETS as u32 - 1);
         if self.at.len() <= slot as usize {
