@@ -87,5 +87,6 @@ impl Shard {
     /// The descriptor of a released slot is closed.
     pub fn on_closed(&mut self, slot: u32) {
         self.conns.give_back(slot);
+        self.capacity.release();
     }
 }

@@ -200,7 +200,6 @@ impl Shard {
         if let Some(app) = self.app(app) {
             app.quota.release();
         }
-        self.capacity.release();
         self.counters.left += 1;
         self.conns.hot(slot).flags.clear(Flag::Leaving);
         self.leave_or_release(slot);

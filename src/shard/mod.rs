@@ -155,7 +155,7 @@ pub struct Shard {
     apps: Arc<AppTable>,
     hasher: ChannelHasher,
     socket_ids: SocketIdKey,
-    /// Sessions of the process, bounded by its descriptors.
+    /// Connections of the process, bounded by its descriptors.
     capacity: Arc<ConnectionQuota>,
     capacity_max: Option<u64>,
     now: Now,
@@ -281,6 +281,8 @@ impl Shard {
     /// An accepted descriptor: it gets a slot and speaks HTTP.
     pub fn on_accept(&mut self, fd: i32) -> SessionKey {
         self.counters.accepted += 1;
+        // Counted whatever it turns out to be; whether a session still fits is asked when it begins.
+        self.capacity.try_take(None);
         let secs = self.time_secs();
         self.conns.take(fd, secs)
     }
