@@ -40,6 +40,9 @@ pub(super) fn is_data(said: &Said) -> bool {
     matches!(said, Said::Text(_) | Said::Binary(_))
 }
 
+/// More than any test says: a reader that never ends fails before it fills the memory.
+const EVENTS_MAX: usize = 1000;
+
 /// A reader whose owner drops it whenever it is idle, and what came out of it.
 #[derive(Default)]
 pub(super) struct Conversation {
@@ -74,6 +77,7 @@ impl Conversation {
                 (0, true)
             }
         };
+        assert!(self.said.len() <= EVENTS_MAX);
         if self.reader.is_idle() {
             self.reader = Reader::default();
         }

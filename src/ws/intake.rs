@@ -35,7 +35,6 @@ impl Intake {
         consumed: &mut usize,
         message_bytes_max: usize,
     ) -> Result<Option<WholeFrame>, Error> {
-        self.partial.release();
         if self.partial.len() > 0 {
             return self.complete_partial(input, consumed, message_bytes_max);
         }

@@ -436,6 +436,23 @@ mod tests {
     }
 
     #[test]
+    fn what_has_been_handed_out_is_freed_by_the_next_call() {
+        let mut reader = Reader::default();
+        let halves = [
+            frame(OpCode::Text, false, b"one"),
+            frame(OpCode::Continuation, true, b"two"),
+        ];
+        let mut input = halves.concat();
+        let step = reader.next(&mut input, LIMIT).unwrap();
+        assert_eq!(step.event, Some(Event::Text(&mut b"onetwo".to_owned())));
+        reader.next(&mut text("cut")[..3], LIMIT).unwrap();
+        assert!(reader.fragments.bytes_mut().is_empty());
+        reader.next(&mut text("cut")[3..], LIMIT).unwrap();
+        reader.next(&mut [], LIMIT).unwrap();
+        assert!(reader.frames.intake.partial_mut().is_empty());
+    }
+
+    #[test]
     fn a_reader_is_idle_exactly_between_messages() {
         let mut conversation = Conversation::default();
         assert!(conversation.reader.is_idle());

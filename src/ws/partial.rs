@@ -41,7 +41,8 @@ impl Partial {
         &mut self.bytes
     }
 
-    /// Begins with the incomplete frame `bytes`, and its header if that is complete.
+    /// Begins with the incomplete frame `bytes`, and its header if that is complete. A frame that
+    /// has been handed out is forgotten; so is it if there are no bytes.
     pub(super) fn begin(&mut self, bytes: &[u8], header: Option<(FrameHeader, usize)>) {
         // With room for as much again, most frames need no second allocation.
         let frame_bytes = header.map_or(HEADER_BYTES_MAX, |(header, header_bytes)| {
@@ -78,13 +79,6 @@ impl Partial {
         taken
     }
 
-    /// Forgets a frame that has been handed out.
-    pub(super) fn release(&mut self) {
-        if self.complete().is_some() {
-            *self = Self::default();
-        }
-    }
-
     /// Bytes of payload to come; 0 while the header is not known.
     fn missing_bytes(&self) -> u64 {
         self.header.map_or(0, |(header, header_bytes)| {
@@ -117,6 +111,9 @@ mod tests {
             assert_eq!(partial.fill_payload(&[0; 100]), 100);
             assert_eq!(partial.len(), header.len() + 100);
             assert!(partial.bytes.capacity() < 1000);
+
+            partial.begin(&header, FrameHeader::parse(&header).unwrap());
+            assert!(partial.bytes.capacity() <= 2 * header.len());
         }
     }
 
@@ -136,8 +133,8 @@ mod tests {
                 assert_eq!(partial.bytes_mut(), frame);
                 assert!(partial.complete().is_some());
                 assert_eq!(partial.len(), 0);
-                partial.release();
-                assert!(partial.bytes.is_empty() && partial.header.is_none());
+                partial.begin(&input[at..], None);
+                assert_eq!(partial.len(), 2);
             }
         }
     }
