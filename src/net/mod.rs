@@ -5,15 +5,18 @@
 //! | `serve` | the process: listeners, workers, signals, the barrier at the end |
 //! | `worker` | a thread with its runtime, and what its tasks share |
 //! | `listener`, `conn` | tasks that accept and that read |
-//! | `input` | bytes on hand into calls of `api`, `ws` and `shard` |
+//! | `input` | what connections have on hand; `requests`, `frames`, `ending`: what becomes of it |
 //! | `turn` | one turn: everything that is sent, is sent there |
 //! | `mesh`, `status`, `ring`, `sys` | leaves: queues between workers, the side ring, system calls |
 
 pub mod conn;
+mod ending;
+mod frames;
 pub mod input;
 pub mod listener;
 pub mod mesh;
 pub mod random;
+mod requests;
 pub mod ring;
 pub mod serve;
 pub mod status;

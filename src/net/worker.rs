@@ -33,6 +33,8 @@ use super::{conn, listener, turn};
 pub const RECEIVE_BYTES: usize = 64 * 1024;
 /// Receives of a turn, at most; then tasks wait at the gate for the next one.
 const READS_PER_TURN: u32 = 256;
+/// Messages or requests of one connection per turn.
+pub const UNITS_PER_TURN: usize = 64;
 /// Time that a turn's input may take.
 const INPUT_PER_TURN: Duration = Duration::from_millis(1);
 /// Entries of the runtime's ring.

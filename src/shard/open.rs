@@ -78,7 +78,10 @@ impl Shard {
         if !app.quota.try_take(app.settings.connections_max) {
             return Err(CloseReason::OverQuota);
         }
-        let refusal = if self.capacity_max.is_some_and(|max| self.capacity.taken() > max) {
+        let refusal = if self
+            .capacity_max
+            .is_some_and(|max| self.capacity.taken() > max)
+        {
             CloseReason::OverCapacity
         } else if self.draining.is_some() {
             CloseReason::Restart
