@@ -41,8 +41,8 @@ impl Partial {
         &mut self.bytes
     }
 
-    /// Begins with the incomplete frame `bytes`, and its header if that is complete. A frame that
-    /// has been handed out is forgotten; so is it if there are no bytes.
+    /// Begins with the incomplete frame `bytes`, which may be empty, and its header if that is
+    /// complete. The frame before has been handed out, and is forgotten.
     pub(super) fn begin(&mut self, bytes: &[u8], header: Option<(FrameHeader, usize)>) {
         // With room for as much again, most frames need no second allocation.
         let frame_bytes = header.map_or(HEADER_BYTES_MAX, |(header, header_bytes)| {
