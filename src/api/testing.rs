@@ -13,9 +13,9 @@ use crate::http::{BodyLength, Head, HeadLimits};
 use crate::pusher::query::{ArrayForm, Decoding, Query};
 use crate::pusher::signature::SigningKey;
 use crate::pusher::socket_id::SocketIdKey;
+use crate::shard::bounds::OutboxLimits;
 use crate::shard::channel::ChannelKey;
 use crate::shard::message::{Member, Publish, ReplyTo, SessionKey, ShardMessage, Ticket};
-use crate::shard::outbox::OutboxLimits;
 use crate::shard::{self, Birth, Budgets, Peer, Probe, Shard};
 use crate::ws::frame::FrameHeader;
 

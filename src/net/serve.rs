@@ -22,8 +22,8 @@ use crate::clock::Clock;
 use crate::config::{self, Config, EventsResponse, LivenessProbe, Loaded};
 use crate::http::HeadLimits;
 use crate::pusher::socket_id::SocketIdKey;
+use crate::shard::bounds::OutboxLimits;
 use crate::shard::message::ShardMessage;
-use crate::shard::outbox::OutboxLimits;
 use crate::shard::{Birth, Budgets, Probe, Settings};
 use crate::side::watchdog;
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use monoio::net::UnixStream;
 
+use crate::shard::flush::Sent;
 use crate::shard::message::{Answer, ReplyTo, SessionKey, ShardMessage};
-use crate::shard::outbox::Sent;
 use crate::shard::{Peer, Shard};
 
 use super::ring::{SendItem, SendOutcome, SendResult};

@@ -6,7 +6,7 @@
 //! (decisions 10, 14).
 
 use super::message::{SessionKey, ShardId};
-use super::outbox::RunId;
+use super::palette::RunId;
 use super::session::Session;
 
 /// How many runs a connection can hold before they spill to a queue of its own.

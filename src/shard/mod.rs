@@ -24,11 +24,13 @@ use crate::metrics::Counters;
 use crate::pusher::inbound;
 use crate::pusher::socket_id::SocketIdKey;
 
+pub mod bounds;
 pub mod channel;
 pub mod client_event;
 pub mod close;
 pub mod conns;
 pub mod deliver;
+pub mod flush;
 pub mod home;
 pub mod leave;
 pub mod message;
@@ -44,13 +46,15 @@ pub mod text;
 pub mod time;
 pub mod wheel;
 
+use bounds::OutboxLimits;
 use channel::{ChannelHasher, LocalChannels};
 use conns::{Connections, Flag, Phase};
 use deliver::OpenRun;
+use flush::{Outcomes, Sent, Slices};
 use home::Homes;
 use leave::Leaving;
 use message::{Answer, ReplyTo, SessionKey, ShardId, ShardMessage};
-use outbox::{Outbox, OutboxLimits, Outcomes, Sent, Slices};
+use outbox::Outbox;
 use wheel::Wheel;
 
 /// While more messages than this are left over after a carry, a shard reads no input and accepts
