@@ -184,6 +184,9 @@ pub struct Shard {
     /// Shards that a home here had interest from since the turn began.
     interested: Vec<bool>,
     congested: bool,
+    /// Messages that the last turn's carry found no room for. What was queued since then has not
+    /// been carried once.
+    left_over: usize,
     reading: bool,
     leaving: VecDeque<Leaving>,
     wheel: Wheel,
@@ -267,6 +270,7 @@ impl Shard {
             peers: vec![Peer::default(); shards],
             interested: vec![false; shards],
             congested: false,
+            left_over: 0,
             reading: true,
             leaving: VecDeque::new(),
             wheel: Wheel::default(),
@@ -389,6 +393,7 @@ impl Shard {
     /// After the turn's last carry: connections that caused what did not fit are not flushed before
     /// it has gone.
     pub fn fence(&mut self) {
+        self.left_over = self.leftovers();
         for outgoing in &mut self.outgoing {
             for &(slot, _) in &outgoing.causes {
                 self.conns.hot(slot).flags.clear(Flag::Fenced);
@@ -417,11 +422,10 @@ impl Shard {
             *peer = seen;
         }
         let behind = |(peer, interested): (&Peer, &bool)| *interested && peer.behind;
-        self.congested =
-            self.leftovers() > 0 || self.peers.iter().zip(&self.interested).any(behind);
+        self.congested = self.left_over > 0 || self.peers.iter().zip(&self.interested).any(behind);
         self.interested.fill(false);
         self.expanded = 0;
-        self.reading = self.leftovers() <= LEFTOVERS_MAX;
+        self.reading = self.left_over <= LEFTOVERS_MAX;
     }
 
     /// Whether publishes to the channels at home here are refused, for the others to see.
