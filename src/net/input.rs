@@ -134,6 +134,8 @@ impl Inputs {
     fn bytes_on_hand(&self, slot: u32) -> usize {
         match &self.by_slot[slot as usize] {
             Input::None => 0,
+            // A part of a head needs more to get on, and the limit of heads bounds it.
+            Input::Http(http) if http.head_began => 0,
             Input::Http(http) => http.rest.len(),
             Input::Frames(reader) => reader.held_bytes(),
         }

@@ -55,9 +55,8 @@ impl Worker {
                 drop(http);
                 return self.on_frames(slot, &mut rest);
             }
-            Taken::Share if !http.rest.is_empty() && !matches!(http.stage, Stage::Waiting(_)) => {
-                self.go_on_later(slot);
-            }
+            // Also if nothing is left: what comes next has a deadline that is set then.
+            Taken::Share if !matches!(http.stage, Stage::Waiting(_)) => self.go_on_later(slot),
             Taken::Share | Taken::All => {}
         }
         let too_much =
