@@ -13,6 +13,7 @@
 mod apps;
 mod client;
 pub mod frame;
+pub mod http;
 pub mod publisher;
 pub mod server;
 mod tcp;
