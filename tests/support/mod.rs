@@ -25,7 +25,7 @@ pub use apps::{A, App, B, Config, D, O, Q, T};
 pub use client::{Client, Event};
 pub use frame::{Frame, client_frame, text_frame};
 pub use publisher::{Publisher, Response, signed_target};
-pub use server::{Server, on_shards, on_shards_with};
+pub use server::{Server, on_shards, on_shards_at_once, on_shards_with};
 pub use tcp::{Received, Tcp};
 pub use websocket::WebSocket;
 
