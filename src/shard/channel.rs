@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 use super::message::ShardId;
-use super::palette::RunId;
+use super::palette::{RunId, Tenant};
 use super::table::{ChannelTable, Keyed};
 
 /// A channel of an app, with its hash. One `Arc` in the process: interest carries it, home and
@@ -78,8 +78,8 @@ pub struct LocalChannel {
     pub report: bool,
     /// The run that takes the frames of the current drain, not yet expanded.
     pub open: RunId,
-    /// The last run that was expanded.
-    pub last: RunId,
+    /// The last run that was expanded; it may have gone since.
+    pub last: Tenant,
     /// Presence channels report by `Join` and `Leave`, all others by `Interest`.
     pub presence: bool,
 }
@@ -111,7 +111,7 @@ impl LocalChannels {
             told: None,
             report: false,
             open: RunId::NONE,
-            last: RunId::NONE,
+            last: Tenant::NONE,
             presence,
         })
     }

@@ -126,7 +126,7 @@ impl Shard {
                 self.outbox.palette.release(open.run, true);
                 continue;
             };
-            if self.outbox.palette.is_fresh(channel.last) && channel.last != channel.open {
+            if self.outbox.palette.is_fresh(channel.last) {
                 self.open_runs.push(open);
             } else {
                 self.expand_run(open);
@@ -163,7 +163,7 @@ impl Shard {
             return self.outbox.palette.release(run, true);
         };
         channel.open = RunId::NONE;
-        channel.last = run;
+        channel.last = self.outbox.palette.tenant(run);
         let express = channel.entries.len() <= EXPRESS_SUBSCRIBERS_MAX;
         let excluded: SmallVec<[Exclusion; 2]> = excluded
             .into_iter()

@@ -29,6 +29,21 @@ impl RunId {
     pub const NONE: Self = Self(u32::MAX);
 }
 
+/// A run that its holder does not keep alive: once it has gone, its index may be another run's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    run: RunId,
+    serial: u32,
+}
+
+impl Tenant {
+    /// No run.
+    pub const NONE: Self = Self {
+        run: RunId::NONE,
+        serial: 0,
+    };
+}
+
 #[derive(Debug)]
 enum Body {
     Free,
@@ -178,9 +193,19 @@ impl Palette {
         self.runs[id.0 as usize].opaque = true;
     }
 
-    /// Whether somebody has yet to try the run.
-    pub fn is_fresh(&self, id: RunId) -> bool {
-        id != RunId::NONE && self.runs[id.0 as usize].fresh > 0
+    /// The run, to be asked for after it may have gone.
+    pub fn tenant(&self, id: RunId) -> Tenant {
+        Tenant {
+            run: id,
+            serial: self.runs[id.0 as usize].serial,
+        }
+    }
+
+    /// Whether the run is still there and somebody has yet to try it.
+    pub fn is_fresh(&self, tenant: Tenant) -> bool {
+        self.runs
+            .get(tenant.run.0 as usize)
+            .is_some_and(|run| run.serial == tenant.serial && run.fresh > 0)
     }
 
     /// Counts holders: `fresh` connections that will be tried, `blocked` ones that wait.
@@ -299,11 +324,25 @@ mod tests {
             (
                 palette.bytes(),
                 palette.fresh_bytes(),
-                palette.is_fresh(run)
+                palette.is_fresh(palette.tenant(run))
             ),
             (4, 0, false)
         );
         palette.release(run, true);
         assert_eq!((palette.bytes(), palette.held()), (0, 0));
+    }
+
+    #[test]
+    fn a_run_that_has_gone_is_not_fresh_whoever_has_its_index() {
+        let mut palette = Palette::default();
+        let run = palette.open(Frame::new(b"one".to_vec()), Now(1));
+        let gone = palette.tenant(run);
+        assert!(palette.is_fresh(gone));
+        palette.release(run, true);
+        assert!(!palette.is_fresh(gone));
+        let next = palette.open(Frame::new(b"two".to_vec()), Now(2));
+        assert_eq!(next, run);
+        assert!(palette.is_fresh(palette.tenant(next)));
+        assert!(!palette.is_fresh(gone) && !palette.is_fresh(Tenant::NONE));
     }
 }
