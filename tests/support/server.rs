@@ -79,6 +79,7 @@ pub struct Server {
     pub first_line: String,
     child: Mutex<Child>,
     pid: Pid,
+    stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     directory: PathBuf,
 }
@@ -94,7 +95,10 @@ impl Server {
         let file = directory.join("shardcast.toml");
         fs::write(&file, config.toml()).unwrap();
         let mut command = command();
-        command.arg("--config").arg(&file).args(["--port", "0"]);
+        command.arg("--config").arg(&file);
+        if !flags.contains(&"--port") {
+            command.args(["--port", "0"]);
+        }
         command.args(flags).stdin(Stdio::null());
         for (name, value) in config.environment() {
             command.env(name, value);
@@ -105,7 +109,8 @@ impl Server {
             .spawn()
             .unwrap();
         let stderr = collect(child.stderr.take().unwrap());
-        let first_line = first_line(child.stdout.take().unwrap());
+        let stdout = Arc::default();
+        let first_line = first_line(child.stdout.take().unwrap(), Arc::clone(&stdout));
         let Ok(first_line) = first_line.recv_timeout(WAIT) else {
             let _ = child.kill();
             panic!(
@@ -121,6 +126,7 @@ impl Server {
             first_line,
             pid: Pid::from_child(&child),
             child: Mutex::new(child),
+            stdout,
             stderr,
             directory,
         }
@@ -144,6 +150,19 @@ impl Server {
 
     pub fn is_running(&self) -> bool {
         self.child.lock().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// What it has printed, when `text` is in it.
+    pub fn stdout_with(&self, text: &str) -> String {
+        let until = Instant::now() + WAIT;
+        loop {
+            let said = self.stdout.lock().unwrap().clone();
+            if said.contains(text) {
+                return said;
+            }
+            assert!(Instant::now() < until, "{text} is not in {said}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// All that it has logged up to now.
@@ -227,10 +246,14 @@ fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 }
 
 /// Also reads on behind it, so that the process never writes into a closed pipe.
-fn first_line(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+fn first_line(
+    stream: impl Read + Send + 'static,
+    all: Arc<Mutex<String>>,
+) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            all.lock().unwrap().push_str(&format!("{line}\n"));
             let _ = sender.send(line);
         }
     });
