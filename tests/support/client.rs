@@ -193,19 +193,22 @@ impl Client {
         self.expect_roster(channel)
     }
 
+    /// The same where events of the channel may still be on their way from before.
+    pub fn subscribe_presence_amid_events(&mut self, channel: &str, channel_data: &Value) -> Value {
+        self.send_signed(channel, Some(&channel_data.to_string()));
+        loop {
+            let event = self.event();
+            if event.event == "pusher_internal:subscription_succeeded" {
+                return roster(&event, channel);
+            }
+            assert_eq!(event.channel.as_deref(), Some(channel), "{}", event.raw);
+        }
+    }
+
     /// The success frame of a presence channel: its roster agrees with itself (spec 10.2).
     pub fn expect_roster(&mut self, channel: &str) -> Value {
         let success = self.expect("pusher_internal:subscription_succeeded");
-        assert_eq!(success.channel.as_deref(), Some(channel), "{}", success.raw);
-        let mut data = success.json();
-        let roster = data["presence"].take();
-        let ids = roster["ids"].as_array().expect("ids");
-        let hash = roster["hash"].as_object().expect("an object");
-        assert_eq!(roster["count"], ids.len());
-        assert_eq!(hash.len(), ids.len(), "{roster}");
-        let all = ids.iter().all(|id| hash.contains_key(id.as_str().unwrap()));
-        assert!(all, "{roster}");
-        roster
+        roster(&success, channel)
     }
 
     pub fn unsubscribe(&mut self, channel: &str) {
@@ -217,6 +220,12 @@ impl Client {
         self.send_text(r#"{"event":"pusher:ping","data":{}}"#);
         let pong = self.event();
         assert_eq!(pong.raw, r#"{"event":"pusher:pong","data":"{}"}"#);
+    }
+
+    /// The same where events may come first, which are skipped.
+    pub fn sync_amid_events(&mut self) {
+        self.send_text(r#"{"event":"pusher:ping","data":{}}"#);
+        while self.event().event != "pusher:pong" {}
     }
 
     /// Nothing comes for a while.
@@ -235,6 +244,18 @@ impl Client {
             }
         }
     }
+}
+
+fn roster(success: &Event, channel: &str) -> Value {
+    assert_eq!(success.channel.as_deref(), Some(channel), "{}", success.raw);
+    let roster = success.json()["presence"].take();
+    let ids = roster["ids"].as_array().expect("ids");
+    let hash = roster["hash"].as_object().expect("an object");
+    assert_eq!(roster["count"], ids.len());
+    assert_eq!(hash.len(), ids.len(), "{roster}");
+    let all = ids.iter().all(|id| hash.contains_key(id.as_str().unwrap()));
+    assert!(all, "{roster}");
+    roster
 }
 
 impl Deref for Client {
