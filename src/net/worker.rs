@@ -130,11 +130,13 @@ impl Worker {
         }
     }
 
-    /// Whether another receive fits into this turn; counts it if so.
+    /// Whether another receive fits into this turn; counts it if so. The first one tells the shard
+    /// the time: the last turn may lie a second back, too long for what is allowed per second.
     pub fn may_receive(&self) -> bool {
         let began = self.input_began.get().unwrap_or_else(|| {
             let now = Instant::now();
             self.input_began.set(Some(now));
+            self.shard.borrow_mut().on_time(self.clock.now());
             now
         });
         let may = self.reads.get() < READS_PER_TURN
