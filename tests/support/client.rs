@@ -233,6 +233,17 @@ impl Client {
         self.expect_silence(SILENCE);
     }
 
+    /// Everything up to and with the next event of this name.
+    pub fn events_through(&mut self, last: &str) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            events.push(self.event());
+            if events[events.len() - 1].event == last {
+                return events;
+            }
+        }
+    }
+
     /// Everything that comes until it is quiet for so long.
     pub fn events_until_quiet(&mut self, quiet: Duration) -> Vec<Event> {
         let mut events = Vec::new();
