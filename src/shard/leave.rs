@@ -179,15 +179,13 @@ impl Shard {
             && let Some(&Leaving { slot }) = self.leaving.front()
         {
             budget -= 1;
-            while let Some(last) = self.conns.session(slot).subs.len().checked_sub(1) {
-                if budget == 0 {
-                    return;
+            match self.conns.session(slot).subs.len().checked_sub(1) {
+                Some(last) => self.remove_subscription(slot, last as u32),
+                None => {
+                    self.leaving.pop_front();
+                    self.end_session(slot);
                 }
-                budget -= 1;
-                self.remove_subscription(slot, last as u32);
             }
-            self.leaving.pop_front();
-            self.end_session(slot);
         }
     }
 
