@@ -221,6 +221,8 @@ impl Shard {
             channel.pending -= 1;
         }
         self.resumed.push(self.conns.key(slot));
+        // Whatever came meanwhile is held, a `pusher:pong` too: silence is counted from here.
+        self.on_seen(slot);
         match joined.outcome {
             Ok(admitted) => self.on_admitted(slot, key, pending, admitted),
             Err(refusal) => self.on_refused(slot, key, &pending, refusal),

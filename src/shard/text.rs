@@ -83,7 +83,7 @@ impl Shard {
     }
 
     /// Any complete frame is a sign of life (WebSocket spec 4.3).
-    fn on_seen(&mut self, slot: u32) {
+    pub(super) fn on_seen(&mut self, slot: u32) {
         let secs = self.time_secs();
         let hot = self.conns.hot(slot);
         hot.last_seen_secs = secs;

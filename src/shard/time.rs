@@ -104,6 +104,10 @@ impl Shard {
             // A ping cannot enter; the rule for slow consumers decides (see `watch_stalls`).
             return self.wheel.set(slot, secs + pong);
         }
+        if self.is_waiting(slot) {
+            // What it says is held, so that nobody knows whether it is silent.
+            return self.wheel.set(slot, secs + pong);
+        }
         if !hot.flags.has(Flag::Pinged) {
             let due = hot.last_seen_secs + activity;
             if secs < due {
