@@ -114,9 +114,11 @@ impl Shard {
                 let message = self.interest(&channel, 0);
                 self.send(home, message, true);
             }
-        } else if !channel.presence && !channel.report {
-            channel.report = true;
-            self.reports.push(index);
+        } else if !channel.presence {
+            if !std::mem::replace(&mut channel.report, true) {
+                self.reports.push(index);
+            }
+            // Also for one whose change goes out in a report that another has caused.
             self.cause(home);
         }
     }
