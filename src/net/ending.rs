@@ -11,19 +11,16 @@ use super::worker::Worker;
 
 impl Worker {
     /// The client sends no more. True if answers are still owed to it: then the task is to wait for
-    /// them.
+    /// them. What is on hand is served first, however many turns that takes.
     pub fn on_end(&self, slot: u32) -> bool {
-        if self.shard.borrow().phase(slot) != Phase::Http {
+        if self.shard.borrow().phase(slot) == Phase::Open {
             return false;
         }
-        let Some(mut http) = self.inputs.borrow_mut().take_http(slot) else {
-            return false;
-        };
-        http.ended = true;
-        let waits = matches!(http.stage, Stage::Waiting(_));
-        self.inputs.borrow_mut().put_http(slot, http);
-        if !waits {
-            self.shard.borrow_mut().finish_http(slot);
+        let mut inputs = self.inputs.borrow_mut();
+        if let Some(mut http) = inputs.take_http(slot) {
+            http.ended = true;
+            inputs.put_http(slot, http);
+            self.go_on_later(slot);
         }
         self.owes_answers(slot)
     }

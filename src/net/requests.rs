@@ -57,6 +57,8 @@ impl Worker {
             }
             // Also if nothing is left: what comes next has a deadline that is set then.
             Taken::Share if !matches!(http.stage, Stage::Waiting(_)) => self.go_on_later(slot),
+            // What is unfinished stays so.
+            Taken::All if http.ended => return self.shard.borrow_mut().finish_http(slot),
             Taken::Share | Taken::All => {}
         }
         let too_much =
@@ -329,7 +331,7 @@ impl Worker {
             return;
         };
         let mut framing = waiting.framing(&self.api);
-        framing.close |= http.ended || self.shard.borrow().is_draining();
+        framing.close |= self.shard.borrow().is_draining();
         if let Taken::All = self.respond_and_go_on(slot, &response, &framing) {
             self.set_deadline(
                 slot,
