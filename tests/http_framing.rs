@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
@@ -139,6 +140,9 @@ fn chunk_extensions_and_trailers_are_read_and_ignored() {
         ("10000000000000000000b", "0\r\n\r\n"),
         ("a", "0\r\n\r\n"),
         ("b", "0\r\nTrailer\0: x\r\n\r\n"),
+        // More to be ignored than is bearable.
+        (&format!("b;{}", "x".repeat(9_000)), "0\r\n\r\n"),
+        ("b", &format!("0\r\nTrailer: {}\r\n\r\n", "x".repeat(9_000))),
     ] {
         let mut http = Http::connect(&server);
         let answer = http.ask(body(size, end));
@@ -237,9 +241,27 @@ fn http_1_0_and_connection_close_are_answered_and_closed() {
         assert_eq!((answer.status, answer.closes()), (200, true), "{answer:?}");
         http.expect_end();
     }
+    // RFC 9110 10.1.1: an HTTP/1.0 client's expectation is ignored.
+    let expecting = old.replace("Host: test", "Expect: 100-continue");
+    let (head, body) = expecting.split_at(expecting.len() - 5);
+    let mut http = Http::connect(&server);
+    http.send(head);
+    http.expect_nothing(Duration::from_millis(50));
+    http.ask(body).expect_ok(OK);
     let mut http = Http::connect(&server);
     http.ask(publish().field("Connection: keep-alive").bytes());
     http.expect_nothing(Duration::from_millis(50));
+}
+
+#[test]
+fn nothing_behind_a_request_that_closes_is_served() {
+    let server = Server::start(&Config::standard(), 1);
+    let mut http = Http::connect(&server);
+    let last = publish().field("Connection: close").bytes();
+    http.send([publish().bytes(), last, publish().bytes()].concat());
+    http.answer().expect_ok(OK);
+    assert!(http.answer().closes());
+    http.expect_end();
 }
 
 #[test]
@@ -247,16 +269,45 @@ fn a_request_whose_sender_has_closed_its_side_is_answered_all_the_same() {
     for shards in [1, 5] {
         let server = Server::start(&Config::standard(), shards);
         for info in ["", r#","info":"subscription_count""#] {
-            for _ in 0..10 {
+            // More than a turn takes of a connection.
+            for count in [1, 2, 150] {
                 let body = format!(r#"{{"name":"e","channel":"half","data":""{info}}}"#);
                 let mut http = Http::connect(&server);
-                http.send(Request::events(&A, body).bytes());
+                http.send(Request::events(&A, body).bytes().repeat(count));
                 http.half_close();
-                assert_eq!(http.answer().status, 200);
+                for _ in 0..count {
+                    assert_eq!(http.answer().status, 200);
+                }
                 http.expect_end();
             }
         }
     }
+}
+
+#[test]
+fn who_does_not_read_its_answers_is_not_read_either() {
+    // Decisions 22: answers to a connection's own requests are bounded by not reading it.
+    let server = Server::start(&Config::standard(), 1);
+    Http::connect(&server).ask(publish().bytes()).expect_ok(OK);
+    let before = server.resident_bytes_peak();
+    let mut http = Http::connect(&server);
+    let count = 60_000;
+    let mut writer = http.stream.try_clone().expect("a descriptor");
+    let writing = thread::spawn(move || {
+        let requests = "GET /up/unknown HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
+        writer.write_all(requests.as_bytes())
+    });
+    thread::sleep(Duration::from_millis(500));
+    for _ in 0..count {
+        assert_eq!(http.answer().status, 404);
+    }
+    writing
+        .join()
+        .expect("no panic")
+        .expect("it is read in the end");
+    http.ask(publish().bytes()).expect_ok(OK);
+    let grown = server.resident_bytes_peak() - before;
+    assert!(grown < 6 << 20, "{grown} bytes of more than 10 million");
 }
 
 #[test]

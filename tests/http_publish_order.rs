@@ -11,7 +11,7 @@ use std::{slice, thread};
 use serde_json::{Value, json};
 
 use support::http::{Http, OK, Request};
-use support::{A, App, B, Client, Config, Publisher, Server, on_shards, unique};
+use support::{A, App, B, Client, Config, Publisher, Server, on_shards, on_shards_with, unique};
 
 /// Clients on every shard, mostly.
 fn subscribers(server: &Server, channels: &[String]) -> Vec<Client> {
@@ -249,4 +249,48 @@ fn counts_are_left_out_where_the_app_does_not_tell_them() {
         answer,
         json!({"channels": {"presence-c": {"user_count": 0}, "c": {}}})
     );
+}
+
+#[test]
+fn a_publish_that_is_refused_for_overload_reaches_nobody_and_any_other_everybody() {
+    // Decisions 28: 503 with Retry-After, and all channels or none.
+    let config = Config::standard().set("inbox_depth_max", 16);
+    on_shards_with(&config, |server| {
+        let channels: Vec<_> = (0..100).map(|_| unique("order-")).collect();
+        let mut client = Client::connect(server);
+        for channel in &channels {
+            client.subscribe(channel);
+        }
+        let publish = |n: usize| {
+            let body = json!({"name": "e", "channels": channels, "data": n.to_string()});
+            Request::events(&A, body.to_string()).bytes()
+        };
+        let bytes: Vec<u8> = (0..50).flat_map(publish).collect();
+        let mut http = Http::connect(server);
+        http.send(bytes);
+        let mut accepted = Vec::new();
+        for n in 0..50 {
+            let answer = http.answer();
+            if answer.status == 200 {
+                answer.expect_ok(OK);
+                accepted.push(n.to_string());
+                continue;
+            }
+            answer.expect_error(503, "service_unavailable");
+            assert_eq!(answer.header("Retry-After"), Some("1"));
+            assert!(!answer.closes());
+        }
+        assert!(!accepted.is_empty() && accepted.len() < 50, "{accepted:?}");
+        let mut seen = vec![0; channels.len()];
+        for _ in 0..accepted.len() * channels.len() {
+            let event = client.expect("e");
+            let nth = channels
+                .iter()
+                .position(|channel| Some(channel) == event.channel.as_ref())
+                .expect("one of ours");
+            assert_eq!(event.text(), accepted[seen[nth]], "in order, once");
+            seen[nth] += 1;
+        }
+        client.sync();
+    });
 }

@@ -195,7 +195,10 @@ fn publish_text() -> String {
 fn the_answer_to_an_unread_upload_is_not_lost_to_a_reset() {
     // HTTP spec 1: say `Connection: close`, half-close, read and discard, then close.
     let server = Server::start(&Config::standard(), 2);
+    let forged = unsigned("/apps/3/events");
+    let chunked = forged.head(&forged.target(), "Transfer-Encoding: chunked\r\n");
     let rows = [
+        (format!("{chunked}100000\r\n"), 401),
         (announced(&unsigned("/apps/3/batch_events"), 1 << 20), 401),
         (announced(&unsigned("/nope"), 8 << 20), 404),
         (announced(&publish(), 64 << 20), 413),
