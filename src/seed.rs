@@ -35,4 +35,31 @@ impl Seed {
             }
         }
     }
+
+    /// So many bytes, each any.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+
+    /// Up to `bytes_max` bytes, mostly runs of `vocabulary` and sometimes any byte.
+    pub(crate) fn mixture(&mut self, vocabulary: &[u8], bytes_max: usize) -> Vec<u8> {
+        let target = self.below(bytes_max + 1);
+        let mut bytes = Vec::with_capacity(target);
+        while bytes.len() < target {
+            if self.below(20) == 0 {
+                bytes.push(self.next() as u8);
+                continue;
+            }
+            let start = self.below(vocabulary.len());
+            let run = 1 + self.below(12.min(vocabulary.len() - start));
+            bytes.extend_from_slice(&vocabulary[start..start + run]);
+        }
+        bytes.truncate(bytes_max);
+        bytes
+    }
+
+    /// The same as text; what is not UTF-8 is replaced.
+    pub(crate) fn text(&mut self, vocabulary: &[u8], bytes_max: usize) -> String {
+        String::from_utf8_lossy(&self.mixture(vocabulary, bytes_max)).into_owned()
+    }
 }

@@ -38,7 +38,7 @@ pub async fn read(worker: Rc<Worker>, key: SessionKey, stream: Rc<UnixStream>) {
         if stream.readable(false).await.is_err() {
             return;
         }
-        wait_at_gate(worker).await;
+        worker.pass_gate().await;
         match receive(worker, key.slot, &stream) {
             Reading::On => {}
             Reading::Paused => wait_for_progress(worker, key.slot).await,
@@ -62,18 +62,6 @@ fn receive(worker: &Worker, slot: u32, stream: &UnixStream) -> Reading {
     };
     worker.want_turn();
     worker.on_bytes(slot, &mut buffer[..count])
-}
-
-/// First come, first served, as far as the turn's budget for input goes.
-async fn wait_at_gate(worker: &Worker) {
-    poll_fn(|cx| {
-        if worker.may_receive() {
-            return Poll::Ready(());
-        }
-        worker.wait_for_turn(cx.waker());
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Nothing is read while too much is on hand or queued.

@@ -3,10 +3,8 @@
 //! The runtime's own accept is not used: a dropped one leaks the descriptor that it accepts, and
 //! its sockets block.
 
-use std::future::poll_fn;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use monoio::net::UnixStream;
@@ -28,7 +26,8 @@ pub async fn accept(worker: Rc<Worker>, listener: UnixStream) {
         }
         loop {
             if worker.listening.get() {
-                wait_for_room(&worker).await;
+                // Nor is anybody accepted while the shard reads no input (decisions 27).
+                worker.pass_gate().await;
             }
             let take = |fd| begin_connection(&worker, fd);
             let end = accept_burst(listener.as_raw_fd(), ACCEPTS_PER_TURN, take);
@@ -49,16 +48,4 @@ pub async fn accept(worker: Rc<Worker>, listener: UnixStream) {
             }
         }
     }
-}
-
-/// Nobody is accepted while the shard reads no input (decisions 27), nor beyond the turn's input.
-async fn wait_for_room(worker: &Worker) {
-    poll_fn(|cx| {
-        if worker.may_receive() {
-            return Poll::Ready(());
-        }
-        worker.wait_for_turn(cx.waker());
-        Poll::Pending
-    })
-    .await;
 }

@@ -5,12 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use monoio::RuntimeBuilder;
@@ -148,10 +149,18 @@ impl Worker {
         may
     }
 
-    /// Waits at the gate.
-    pub fn wait_for_turn(&self, waker: &Waker) {
-        self.gate.borrow_mut().push_back(waker.clone());
-        self.want_turn();
+    /// Waits until this turn, or a later one, has room for one more receive: first come, first
+    /// served, as far as the budget for input goes.
+    pub async fn pass_gate(&self) {
+        poll_fn(|cx| {
+            if self.may_receive() {
+                return Poll::Ready(());
+            }
+            self.gate.borrow_mut().push_back(cx.waker().clone());
+            self.want_turn();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Opens the gate for as many as the next turn can take; first come, first served.

@@ -192,7 +192,7 @@ const ALPHABET: [bool; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     const CHARS_MAX: usize = 200;
 
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn arbitrary_text_gives_only_names_that_need_no_escape() {
-        let mut random = Random::new(6);
+        let mut random = Seed::new(6);
         for _ in 0..4_000 {
             fuzz_channel_name(
                 random

@@ -147,7 +147,7 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     /// The definition: one character at a time.
     fn contents_slowly(text: &str) -> String {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn arbitrary_text_is_escaped_as_the_slow_twin_does() {
-        let mut random = Random::new(2);
+        let mut random = Seed::new(2);
         for _ in 0..4_000 {
             let vocabulary = b"plain text \"\\/\n\t\x00\x1f{\"user_id\":\"u1\"} \xf0\x9f\x98\x80";
             fuzz_escape(random.text(vocabulary, 200).as_bytes());

@@ -302,7 +302,7 @@ pub fn fuzz_client_message(scratch: &mut Scratch, data: &[u8]) {
 mod tests {
     use super::*;
     use crate::pusher::json::sample;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     /// What a message was understood as, in a form that compares.
     fn read(text: &str) -> Result<String, Error> {
@@ -577,7 +577,7 @@ mod tests {
             "client-x",
             "other",
         ];
-        let mut random = Random::new(44);
+        let mut random = Seed::new(44);
         let mut scratch = Scratch::default();
         for round in 0..7_000 {
             let mut text = format!(r#"{{"event":"{}","data":"#, EVENTS[round % 7]).into_bytes();

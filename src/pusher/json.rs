@@ -306,7 +306,7 @@ pub fn fuzz_document(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     const VALID: [&str; 20] = [
         "{}",
@@ -519,7 +519,7 @@ mod tests {
 
     #[test]
     fn agrees_with_serde_json_on_seeded_documents() {
-        let mut random = Random::new(41);
+        let mut random = Seed::new(41);
         let mut accepted = 0;
         for round in 0..10_000 {
             let text = sample::json(&mut random, round % 5);

@@ -23,6 +23,3 @@ pub mod sign_in;
 pub mod error;
 pub mod escape;
 pub mod outbound;
-
-#[cfg(test)]
-mod testing;

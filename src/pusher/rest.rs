@@ -225,7 +225,7 @@ fn check_publish(event: &Publish<'_>, value: &serde_json::Value) {
 mod tests {
     use super::*;
     use crate::pusher::json::sample;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     fn parse(body: &str) -> Result<Publish<'_>, Error<'_>> {
         Publish::parse(body.as_bytes(), &PublishLimits::default())
@@ -449,7 +449,7 @@ mod tests {
     #[test]
     fn seeded_bodies_never_panic_and_agree_with_serde_json() {
         const MEMBERS: [&str; 6] = ["info", "socket_id", "tags", "delta", "channels", "name"];
-        let mut random = Random::new(45);
+        let mut random = Seed::new(45);
         let mut accepted = 0;
         for round in 0..6_000 {
             let mut event = br#"{"name":"ev","channel":"c","data":"#.to_vec();

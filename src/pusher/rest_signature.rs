@@ -343,7 +343,7 @@ impl Explanation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     const KEY: &str = "278d425bdf160c739803";
     const SECRET: &[u8] = b"7ad3773142a6692b25b8";
@@ -812,7 +812,7 @@ POST /apps/3/users/12345/terminate_connections &
 
     #[test]
     fn what_a_careful_client_signs_is_accepted_however_it_is_escaped_and_ordered() {
-        let mut random = Random::new(12);
+        let mut random = Seed::new(12);
         for _ in 0..500 {
             // The slow twin of signing: a sorted map, joined.
             let mut signed = std::collections::BTreeMap::new();
@@ -850,7 +850,7 @@ POST /apps/3/users/12345/terminate_connections &
     }
 
     /// Percent-encodes what must be, and by chance anything else.
-    fn escaped(text: &str, random: &mut Random) -> String {
+    fn escaped(text: &str, random: &mut Seed) -> String {
         text.bytes()
             .map(|byte| match byte {
                 b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' if random.below(4) > 0 => {
@@ -864,12 +864,12 @@ POST /apps/3/users/12345/terminate_connections &
 
     #[test]
     fn arbitrary_requests_are_refused() {
-        let mut random = Random::new(11);
+        let mut random = Seed::new(11);
         let vocabulary =
             b"auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0\
             &auth_signature=0&body_md5=d41d8cd98f00b204e9800998ecf8427e&info[]=%2B+%zz&x[0]=\xff";
         for _ in 0..1_000 {
-            fuzz_rest_request(&random.bytes(vocabulary, 300));
+            fuzz_rest_request(&random.mixture(vocabulary, 300));
         }
     }
 

@@ -89,7 +89,7 @@ impl<'a> User<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     #[test]
     fn user_data_needs_a_string_id_of_the_alphabet() {
@@ -168,11 +168,19 @@ mod tests {
 
     #[test]
     fn arbitrary_user_data_gives_valid_ids_or_nothing() {
-        let mut random = Random::new(14);
+        let mut random = Seed::new(14);
         let vocabulary = br##"{"id":"u1#","user_info":{},"watchlist":["u2","u3",7,"\u00e9"]}"##;
         for _ in 0..4_000 {
-            fuzz_user(&random.bytes(vocabulary, 100));
-            fuzz_user(&[&vocabulary[..8], b"\"", &random.bytes(vocabulary, 40), b"}"].concat());
+            fuzz_user(&random.mixture(vocabulary, 100));
+            fuzz_user(
+                &[
+                    &vocabulary[..8],
+                    b"\"",
+                    &random.mixture(vocabulary, 40),
+                    b"}",
+                ]
+                .concat(),
+            );
         }
         fuzz_user(&[b"{\"id\":\"u1\",", &vocabulary[12..]].concat());
     }

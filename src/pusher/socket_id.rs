@@ -200,7 +200,7 @@ impl fmt::Debug for SocketIdKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     fn possible(text: &str) -> SocketId {
         SocketId::parse(text).unwrap().possible().unwrap()
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn every_shard_and_slot_bit_comes_back() {
         let key = SocketIdKey::new(b"0123456789abcdef");
-        let mut random = Random::new(15);
+        let mut random = Seed::new(15);
         for bit in 0..SLOT_BITS {
             for shard_bit in 0..SHARD_BITS {
                 let (shard, slot) = (1 << shard_bit, 1 << bit);
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn neighbouring_slots_do_not_show_in_their_ids() {
         let key = SocketIdKey::new(&[9; 16]);
-        let mut random = Random::new(1);
+        let mut random = Seed::new(1);
         let ids: Vec<_> = (0..64)
             .map(|slot| key.issue(random.next(), 0, 0, slot))
             .collect();
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn another_key_locates_elsewhere() {
         let (ours, theirs) = (SocketIdKey::new(&[1; 16]), SocketIdKey::new(&[2; 16]));
-        let mut random = Random::new(2);
+        let mut random = Seed::new(2);
         let hits = (0..200)
             .map(|slot| ours.issue(random.next(), 0, 1, slot))
             .filter(|&id| theirs.locate(id) == ours.locate(id))
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn arbitrary_text_never_panics_and_parses_only_what_it_prints() {
-        let mut random = Random::new(3);
+        let mut random = Seed::new(3);
         for _ in 0..4_000 {
             fuzz_socket_id(random.text(b"0123456789.. -a", 40).as_bytes());
         }

@@ -61,7 +61,7 @@ pub fn may_be_sent(code: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::random::Random;
+    use crate::seed::Seed;
 
     /// What is accepted comes back from the encoder, and the verdict is that of the tables.
     fn fuzz_close(data: &[u8]) {
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn random_bodies_are_judged_by_the_tables() {
-        let mut random = Random::new(6);
+        let mut random = Seed::new(6);
         for _ in 0..20_000 {
             let count = random.below(8);
             let mut body = random.bytes(count);

@@ -1,6 +1,8 @@
 //! Every way of cutting a connection's input, and of holding parts of it, gives the same events:
 //! by example at every byte, and at random against the slow twin of [`Reader`](super::message).
 
+use crate::seed::Seed;
+
 use super::{
     Error,
     client::encode_masked,
@@ -9,7 +11,6 @@ use super::{
     frame::{FrameHeader, OpCode},
     mask,
     message::DataFrames,
-    random::Random,
 };
 
 /// Every kind of frame, a message in fragments with control frames and half characters
@@ -89,7 +90,7 @@ fn a_hold_between_any_two_cuts_changes_no_order() {
 
 #[test]
 fn random_conversations_are_read_alike_however_they_are_cut() {
-    let mut random = Random::new(4);
+    let mut random = Seed::new(4);
     let mut ends = [0; 3];
     for _ in 0..1000 {
         let input = random_input(&mut random);
@@ -109,7 +110,7 @@ fn random_conversations_are_read_alike_however_they_are_cut() {
 
 #[test]
 fn random_bytes_are_read_alike_however_they_are_cut() {
-    let mut random = Random::new(5);
+    let mut random = Seed::new(5);
     for _ in 0..1000 {
         let count = random.below(60);
         fuzz_reader(&random.bytes(count));
@@ -118,7 +119,7 @@ fn random_bytes_are_read_alike_however_they_are_cut() {
 
 /// Mostly what a client might send: texts of several scripts, cut inside characters, and
 /// control frames between; sometimes an illegal frame, a Close, or a byte changed.
-fn random_input(random: &mut Random) -> Vec<u8> {
+fn random_input(random: &mut Seed) -> Vec<u8> {
     let letters = ["a", "é", "日", "🙂"];
     let mut out = Vec::new();
     let mut begun = false;
@@ -168,7 +169,7 @@ fn read(input: &[u8]) -> Vec<Said> {
 }
 
 /// Cuts, holds and resumes as `random` has it, also between two events of one input.
-fn read_with_holds(input: &[u8], random: &mut Random) -> Vec<Said> {
+fn read_with_holds(input: &[u8], random: &mut Seed) -> Vec<Said> {
     let mut conversation = Conversation::default();
     let mut data_frames = DataFrames::HandOut;
     let mut rest = input.to_vec();
@@ -261,7 +262,7 @@ fn fuzz_reader(data: &[u8]) {
     let seed = data
         .iter()
         .fold(0, |seed: u64, &byte| seed.rotate_left(5) ^ u64::from(byte));
-    let mut random = Random::new(seed);
+    let mut random = Seed::new(seed);
     assert_eq!(read_cut(data, 1 + random.below(50)), expected);
 
     let with_holds = read_with_holds(data, &mut random);

@@ -187,7 +187,7 @@ const LENGTH_64: u8 = 127;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::random::Random;
+    use crate::seed::Seed;
 
     fn header(fin: bool, opcode: OpCode, mask: Option<[u8; 4]>, payload_bytes: u64) -> FrameHeader {
         FrameHeader {
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn random_bytes_are_judged_alike_at_every_cut() {
-        let mut random = Random::new(1);
+        let mut random = Seed::new(1);
         for _ in 0..50_000 {
             let mut bytes = random.bytes(HEADER_BYTES_MAX);
             if random.below(2) == 0 {

@@ -142,7 +142,7 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::random::Random;
+    use crate::seed::Seed;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -373,7 +373,7 @@ mod tests {
             "==",
             "\t",
         ];
-        let mut random = Random::new(7);
+        let mut random = Seed::new(7);
         let mut accepted = 0;
         for _ in 0..20_000 {
             let count = random.below(16);

@@ -54,7 +54,8 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::{frame::OpCode, random::Random};
+    use crate::seed::Seed;
+    use crate::ws::frame::OpCode;
 
     fn frame(number: u8, payload_bytes: usize) -> Vec<u8> {
         let mut out = Vec::new();
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn frames_come_out_in_the_order_in_which_they_went_in() {
-        let mut random = Random::new(3);
+        let mut random = Seed::new(3);
         let mut held = Held::default();
         let mut model = std::collections::VecDeque::new();
         for number in 0..5000 {

@@ -35,7 +35,7 @@ fn unmask_chunk<const BYTES: usize>(chunk: &mut [u8; BYTES], key: [u8; 4]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::random::Random;
+    use crate::seed::Seed;
 
     #[test]
     fn the_example_of_the_rfc_is_unmasked() {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn the_fast_one_does_what_the_slow_one_does() {
-        let mut random = Random::new(2);
+        let mut random = Seed::new(2);
         for payload_bytes in (0..=128).chain([1000, 4099]) {
             // At every alignment within a chunk.
             for skipped in 0..32 {

@@ -24,8 +24,6 @@ mod whole;
 mod conversation;
 #[cfg(test)]
 mod cuts;
-#[cfg(test)]
-mod random;
 
 /// How a peer broke the protocol. Each is fatal to its connection: send a Close frame with
 /// [`Error::close_code`] and [`Error::reason`], and read no further (WebSocket spec 3.1).

@@ -1,9 +1,9 @@
 //! JSON texts for the loops that drive the `fuzz_*` functions. Test-only.
 //!
-//! Random bytes are hardly ever JSON, and JSON is hardly ever near the edge of it. So: a text that
+//! Seed bytes are hardly ever JSON, and JSON is hardly ever near the edge of it. So: a text that
 //! is valid but for a few rare words, and then, every other time, one damaged byte.
 
-use crate::pusher::testing::Random;
+use crate::seed::Seed;
 
 const SCALARS: [&str; 18] = [
     "null",
@@ -54,7 +54,7 @@ const WORDS: [&str; 24] = [
 ];
 
 /// A text of at most `levels` levels; an object where `levels` is not 0.
-pub(crate) fn json(random: &mut Random, levels: u32) -> Vec<u8> {
+pub(crate) fn json(random: &mut Seed, levels: u32) -> Vec<u8> {
     let mut out = Vec::new();
     match levels {
         0 => write_value(random, 0, &mut out),
@@ -66,7 +66,7 @@ pub(crate) fn json(random: &mut Random, levels: u32) -> Vec<u8> {
     out
 }
 
-fn write_value(random: &mut Random, levels: u32, out: &mut Vec<u8>) {
+fn write_value(random: &mut Seed, levels: u32, out: &mut Vec<u8>) {
     match random.below(if levels > 0 { 7 } else { 5 }) {
         0..=2 => write_string(random, out),
         3 | 4 => {
@@ -90,7 +90,7 @@ fn write_value(random: &mut Random, levels: u32, out: &mut Vec<u8>) {
     }
 }
 
-fn write_object(random: &mut Random, levels: u32, out: &mut Vec<u8>) {
+fn write_object(random: &mut Seed, levels: u32, out: &mut Vec<u8>) {
     out.push(b'{');
     for index in 0..random.below(5) {
         if index > 0 {
@@ -107,7 +107,7 @@ fn write_object(random: &mut Random, levels: u32, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn write_string(random: &mut Random, out: &mut Vec<u8>) {
+fn write_string(random: &mut Seed, out: &mut Vec<u8>) {
     out.push(b'"');
     for _ in 0..random.below(4) {
         let bound = if random.below(20) == 0 { 24 } else { 21 };
@@ -116,13 +116,13 @@ fn write_string(random: &mut Random, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn write_space(random: &mut Random, out: &mut Vec<u8>) {
+fn write_space(random: &mut Seed, out: &mut Vec<u8>) {
     if random.below(4) == 0 {
         out.push(b" \n\r\t"[random.below(4)]);
     }
 }
 
-fn damage(random: &mut Random, out: &mut Vec<u8>) {
+fn damage(random: &mut Seed, out: &mut Vec<u8>) {
     const BYTES: &[u8] = b"{}[]\",:\\u0129.-e \x00\x1f\x7f\xff\xc3tn";
     let byte = BYTES[random.below(BYTES.len())];
     let at = random.below(out.len().max(1));

@@ -100,7 +100,7 @@ impl<'a> Iterator for Pieces<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     fn plain_run_slow(bytes: &[u8]) -> usize {
         bytes.iter().take_while(|byte| is_plain(**byte)).count()
@@ -119,10 +119,10 @@ mod tests {
 
     #[test]
     fn runs_agree_with_the_obvious_loop() {
-        let mut random = Random::new(42);
+        let mut random = Seed::new(42);
         for _ in 0..4_000 {
             // Neighbours of the bytes that are looked for, where a borrow would show.
-            let bytes = random.bytes(b"ab!#[]\x1f\x20\x21\x7f\x80\x9f\xa0\xa2\xdc\xff\"\\", 40);
+            let bytes = random.mixture(b"ab!#[]\x1f\x20\x21\x7f\x80\x9f\xa0\xa2\xdc\xff\"\\", 40);
             for start in 0..bytes.len() {
                 assert_eq!(plain_run(&bytes[start..]), plain_run_slow(&bytes[start..]));
             }

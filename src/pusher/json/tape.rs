@@ -99,7 +99,7 @@ pub fn fuzz_strings(reader: &mut Reader, data: &[u8]) {
 mod tests {
     use super::*;
     use crate::pusher::json::sample;
-    use crate::pusher::testing::Random;
+    use crate::seed::Seed;
 
     #[test]
     fn strings_are_decoded_and_the_last_of_a_key_wins() {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_slow_twin_on_seeded_objects() {
-        let mut random = Random::new(43);
+        let mut random = Seed::new(43);
         let mut reader = Reader::default();
         for _ in 0..10_000 {
             fuzz_strings(&mut reader, &sample::json(&mut random, 3));
