@@ -35,14 +35,20 @@ pub struct Counters {
     pub client_events_refused: u64,
     /// Turns begun.
     pub turns: u64,
+    /// Those of them that took longer than [`TURN_AIM`].
+    pub turns_long: u64,
     /// The longest turn.
     pub turn_max: Duration,
 }
+
+/// No turn should be longer: a pong, an HTTP answer and a small channel wait for it.
+pub const TURN_AIM: Duration = Duration::from_millis(10);
 
 impl Counters {
     /// Counts a turn.
     pub fn turn(&mut self, took: Duration) {
         self.turns += 1;
+        self.turns_long += u64::from(took > TURN_AIM);
         self.turn_max = self.turn_max.max(took);
     }
 }

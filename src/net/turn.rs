@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use monoio::net::UnixStream;
 
+use crate::metrics::Counters;
 use crate::shard::flush::Sent;
 use crate::shard::message::{Answer, ReplyTo, SessionKey, ShardMessage};
 use crate::shard::{Peer, Shard};
@@ -27,6 +28,8 @@ const TURN_ALARM: Duration = Duration::from_millis(50);
 /// The turns of a worker, one per poll.
 pub struct Turns {
     worker: Rc<Worker>,
+    /// The counters have been logged: the drain has ended.
+    logged: bool,
     results: Vec<SendResult>,
     keys: Vec<SessionKey>,
     slots: Vec<u32>,
@@ -39,6 +42,7 @@ impl Turns {
         let (results, keys, slots, answers) = Default::default();
         Self {
             worker,
+            logged: false,
             results,
             keys,
             slots,
@@ -214,12 +218,17 @@ impl Turns {
     }
 
     /// What the other threads see of this shard.
-    fn report(&self) {
+    fn report(&mut self) {
         let mut shard = self.worker.shard.borrow_mut();
         let status = self.worker.end.own_status();
         status.set_congested(shard.is_congested());
         status.set_behind(shard.is_behind());
         let quiet = shard.is_quiet() && !self.worker.inputs.borrow().is_serving();
+        if quiet && !self.logged {
+            // Before the others see it: the process ends when all shards are quiet.
+            self.logged = true;
+            log_counters(shard.id, &shard.counters);
+        }
         status.report(shard.sessions(), quiet);
     }
 
@@ -238,6 +247,29 @@ impl Turns {
         }
         self.worker.end.prepare_park()
     }
+}
+
+/// What a shard has done, once, at the end of a drain.
+fn log_counters(shard: u16, counters: &Counters) {
+    tracing::info!(
+        shard,
+        accepted = counters.accepted,
+        opened = counters.opened,
+        refused = counters.refused,
+        messages = counters.messages,
+        published = counters.published,
+        publishes_refused = counters.publishes_refused,
+        delivered = counters.delivered,
+        client_events_refused = counters.client_events_refused,
+        slow_consumer_closes = counters.slow_consumer_closes,
+        pong_timeouts = counters.pong_timeouts,
+        cache_evicted = counters.cache_evicted,
+        sequence_gaps = counters.sequence_gaps,
+        turns = counters.turns,
+        turns_long = counters.turns_long,
+        turn_max = ?counters.turn_max,
+        "the shard is drained"
+    );
 }
 
 impl Future for Turns {
