@@ -1,0 +1,160 @@
+//! What everybody else on the server notices while a scenario runs: three probes, a thread and a
+//! connection each.
+//!
+//! `pusher:ping` to its pong, `GET /up` to its answer, and a publish to a channel of three until
+//! the last of them has it. Each asks at a fixed interval; what should have been asked while an
+//! answer was late counts as late too. The threads ask for precedence over the crowd's, so that
+//! they measure the server and not this program.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::client::Client;
+use crate::latency::Latencies;
+use crate::report::Report;
+use crate::sign::Signer;
+use crate::target::Target;
+
+/// Parts of a run whose latencies are kept apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    /// Nothing is kept.
+    Setup,
+    Quiet,
+    Busy,
+    /// The threads end.
+    Over,
+}
+
+/// Probes that are running.
+pub(crate) struct Probes {
+    phase: Arc<AtomicUsize>,
+    threads: Vec<(&'static str, JoinHandle<io::Result<[Latencies; 2]>>)>,
+}
+
+type Ask = Box<dyn FnMut() -> io::Result<()> + Send>;
+
+const TRIO: &str = "loadtest-trio";
+const PRECEDENCE: i32 = -10;
+
+impl Probes {
+    /// Connects all three and begins to ask.
+    pub(crate) fn start(target: &Target, interval: Duration) -> io::Result<Self> {
+        let phase = Arc::new(AtomicUsize::new(Phase::Setup as usize));
+        let mut threads = Vec::new();
+        for (name, ask) in [
+            ("ping to pong", ping(target)?),
+            ("GET /up", up(target)?),
+            ("channel of three", trio(target)?),
+        ] {
+            let phase = Arc::clone(&phase);
+            threads.push((
+                name,
+                thread::Builder::new().spawn(move || ask_on(&phase, interval, ask))?,
+            ));
+        }
+        Ok(Self { phase, threads })
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as usize, Ordering::Relaxed);
+    }
+
+    /// Ends the probes and reports what they found.
+    pub(crate) fn finish(self, report: &mut Report) -> io::Result<()> {
+        self.enter(Phase::Over);
+        let mut found = Vec::new();
+        for (name, thread) in self.threads {
+            let joined = thread
+                .join()
+                .map_err(|_| io::Error::other(format!("{name}: the probe panicked")))?;
+            let latencies = joined.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
+            found.push((name, latencies));
+        }
+        for (index, group) in ["Probes alone", "Probes beside the fan-out"]
+            .into_iter()
+            .enumerate()
+        {
+            for (name, latencies) in &found {
+                report.latency(group, name, &latencies[index]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks at each interval until the run is over.
+fn ask_on(phase: &AtomicUsize, interval: Duration, mut ask: Ask) -> io::Result<[Latencies; 2]> {
+    // Without the right to it the figures are only a little worse.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), PRECEDENCE);
+    let mut latencies = [Latencies::new(), Latencies::new()];
+    loop {
+        let before = phase.load(Ordering::Relaxed);
+        if before == Phase::Over as usize {
+            return Ok(latencies);
+        }
+        let asked = Instant::now();
+        ask()?;
+        let took = asked.elapsed();
+        // What straddles two phases belongs to neither.
+        let kept = [Phase::Quiet, Phase::Busy]
+            .iter()
+            .position(|&kept| kept as usize == before);
+        if let Some(index) = kept
+            && phase.load(Ordering::Relaxed) == before
+        {
+            latencies[index].add_of_series(took, interval);
+        }
+        thread::sleep(interval.saturating_sub(took));
+    }
+}
+
+fn ping(target: &Target) -> io::Result<Ask> {
+    let mut client = Client::websocket(target)?;
+    Ok(Box::new(move || {
+        client.send_text(br#"{"event":"pusher:ping","data":{}}"#)?;
+        client.await_text(b"pusher:pong")
+    }))
+}
+
+fn up(target: &Target) -> io::Result<Ask> {
+    let mut client = Client::http(target)?;
+    let request = format!("GET /up HTTP/1.1\r\nHost: {}\r\n\r\n", target.address);
+    Ok(Box::new(move || {
+        client.send(request.as_bytes())?;
+        expect_ok(client.await_answer()?)
+    }))
+}
+
+fn trio(target: &Target) -> io::Result<Ask> {
+    let mut publisher = Client::http(target)?;
+    let signer = Signer::new(target);
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        let mut member = Client::websocket(target)?;
+        member.subscribe(TRIO)?;
+        members.push(member);
+    }
+    Ok(Box::new(move || {
+        let now_secs = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        publisher.send(&signer.publish(TRIO, "hello", now_secs))?;
+        // The answer comes first; a publish that is refused reaches nobody.
+        expect_ok(publisher.await_answer()?)?;
+        for member in &mut members {
+            member.await_text(b"hello")?;
+        }
+        Ok(())
+    }))
+}
+
+fn expect_ok(status: u16) -> io::Result<()> {
+    match status {
+        200 => Ok(()),
+        status => Err(io::Error::other(format!("answered {status}"))),
+    }
+}

@@ -1,0 +1,35 @@
+//! When a run is over before it is done: Ctrl-C, or its bound of time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Asked by every loop.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    signalled: Arc<AtomicBool>,
+    deadline: Instant,
+}
+
+impl Stop {
+    /// The run begins now. A second signal ends the process at once.
+    pub(crate) fn after(time_max: Duration) -> io::Result<Self> {
+        let signalled = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&signalled))?;
+            signal_hook::flag::register(signal, Arc::clone(&signalled))?;
+        }
+        Ok(Self {
+            signalled,
+            deadline: Instant::now() + time_max,
+        })
+    }
+
+    /// Whether to end with the figures so far.
+    pub(crate) fn is_over(&self) -> bool {
+        self.signalled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    }
+}
