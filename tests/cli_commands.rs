@@ -4,21 +4,10 @@
 mod support;
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use support::server::{command, temporary_directory};
+use support::server::{command, run, temporary_directory};
 use support::{A, B, Client, Config, Server, unique};
-
-/// Exit code, standard output and standard error.
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("the program is there");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (status.code(), text(stdout), text(stderr))
-}
 
 /// The same program with the configuration and the port of a running server.
 fn beside(server: &Server, arguments: &[&str]) -> (Option<i32>, String, String) {

@@ -4,23 +4,12 @@
 mod support;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 use support::http::{Http, OK, publish};
-use support::server::command;
+use support::server::{command, run};
 use support::{A, Config, Server};
-
-/// What a run that ends by itself has said.
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("the binary is there");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (status.code(), text(stdout), text(stderr))
-}
 
 #[test]
 fn with_port_0_all_listeners_share_the_port_that_is_told() {

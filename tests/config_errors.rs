@@ -4,20 +4,8 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
 
-use support::server::{command, temporary_directory};
-
-/// Exit code, standard output and standard error.
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let output = command.output().expect("the binary is there");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
+use support::server::{command, run, temporary_directory};
 
 /// Runs with a file of this text, in a directory of its own.
 fn run_with_file(text: &str, arguments: &[&str]) -> (Option<i32>, String, String) {

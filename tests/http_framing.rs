@@ -1,44 +1,15 @@
-//! HTTP/1.1 on the wire (HTTP spec 1): where a request begins and ends, and how its connection
-//! goes on.
+//! HTTP/1.1 on the wire (HTTP spec 1): where a request begins and ends, however it is written and
+//! cut.
 //!
-//! What is refused is in `http_refusals`, what comes too late in `http_deadlines`. What a request
-//! means is shown elsewhere; here a publish is only something with a body.
+//! What a request means is shown elsewhere; here a publish is only something with a body.
 
 mod support;
 
-use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
 use support::http::{Http, OK, Request, announced, publish, unsigned};
 use support::{A, Config, Server};
-
-#[test]
-fn a_connection_lives_on_after_every_answer_that_has_read_its_request() {
-    // Peers 20.
-    let server = Server::start(&Config::standard(), 2);
-    let mut http = Http::connect(&server);
-    for _ in 0..3 {
-        let requests = [
-            (publish().bytes(), 200),
-            (unsigned("/apps/3/events").bytes(), 401),
-            (unsigned("/nope").bytes(), 404),
-            (unsigned("/apps/unknown/events").bytes(), 404),
-            (unsigned("/up").bytes(), 405),
-            (Request::events(&A, "{").bytes(), 400),
-            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), 200),
-        ];
-        for (request, status) in requests {
-            let answer = http.ask(request);
-            assert_eq!(
-                (answer.status, answer.closes()),
-                (status, false),
-                "{answer:?}"
-            );
-        }
-    }
-    http.expect_nothing(Duration::from_millis(50));
-}
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
@@ -214,100 +185,6 @@ fn what_the_head_refuses_is_answered_instead_of_100_continue() {
     answer.expect_error(417, "unsupported");
     assert!(answer.closes());
     http.expect_end();
-}
-
-#[test]
-fn http_1_0_and_connection_close_are_answered_and_closed() {
-    let server = Server::start(&Config::standard(), 2);
-    let old = String::from_utf8(publish().bytes()).expect("text");
-    let old = old.replace("HTTP/1.1", "HTTP/1.0");
-    let requests = [
-        old.replace("Host: test\r\n", "").into_bytes(),
-        old.replace("Host: test\r\n", "Connection: keep-alive\r\n")
-            .into_bytes(),
-        publish().field("Connection: close").bytes(),
-        publish().field("CONNECTION: Keep-Alive , CLOSE").bytes(),
-        publish().field("Connection: close").chunked(20),
-        {
-            let asking = r#"{"name":"e","channel":"presence-x","data":"","info":"user_count"}"#;
-            Request::events(&A, asking)
-                .field("Connection: close")
-                .bytes()
-        },
-    ];
-    for request in requests {
-        let mut http = Http::connect(&server);
-        let answer = http.ask(&request);
-        assert_eq!((answer.status, answer.closes()), (200, true), "{answer:?}");
-        http.expect_end();
-    }
-    // RFC 9110 10.1.1: an HTTP/1.0 client's expectation is ignored.
-    let expecting = old.replace("Host: test", "Expect: 100-continue");
-    let (head, body) = expecting.split_at(expecting.len() - 5);
-    let mut http = Http::connect(&server);
-    http.send(head);
-    http.expect_nothing(Duration::from_millis(50));
-    http.ask(body).expect_ok(OK);
-    let mut http = Http::connect(&server);
-    http.ask(publish().field("Connection: keep-alive").bytes());
-    http.expect_nothing(Duration::from_millis(50));
-}
-
-#[test]
-fn nothing_behind_a_request_that_closes_is_served() {
-    let server = Server::start(&Config::standard(), 1);
-    let mut http = Http::connect(&server);
-    let last = publish().field("Connection: close").bytes();
-    http.send([publish().bytes(), last, publish().bytes()].concat());
-    http.answer().expect_ok(OK);
-    assert!(http.answer().closes());
-    http.expect_end();
-}
-
-#[test]
-fn a_request_whose_sender_has_closed_its_side_is_answered_all_the_same() {
-    for shards in [1, 5] {
-        let server = Server::start(&Config::standard(), shards);
-        for info in ["", r#","info":"subscription_count""#] {
-            // More than a turn takes of a connection.
-            for count in [1, 2, 150] {
-                let body = format!(r#"{{"name":"e","channel":"half","data":""{info}}}"#);
-                let mut http = Http::connect(&server);
-                http.send(Request::events(&A, body).bytes().repeat(count));
-                http.half_close();
-                for _ in 0..count {
-                    assert_eq!(http.answer().status, 200);
-                }
-                http.expect_end();
-            }
-        }
-    }
-}
-
-#[test]
-fn who_does_not_read_its_answers_is_not_read_either() {
-    // Decisions 22: answers to a connection's own requests are bounded by not reading it.
-    let server = Server::start(&Config::standard(), 1);
-    Http::connect(&server).ask(publish().bytes()).expect_ok(OK);
-    let before = server.resident_bytes_peak();
-    let mut http = Http::connect(&server);
-    let count = 60_000;
-    let mut writer = http.stream.try_clone().expect("a descriptor");
-    let writing = thread::spawn(move || {
-        let requests = "GET /up/unknown HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
-        writer.write_all(requests.as_bytes())
-    });
-    thread::sleep(Duration::from_millis(500));
-    for _ in 0..count {
-        assert_eq!(http.answer().status, 404);
-    }
-    writing
-        .join()
-        .expect("no panic")
-        .expect("it is read in the end");
-    http.ask(publish().bytes()).expect_ok(OK);
-    let grown = server.resident_bytes_peak() - before;
-    assert!(grown < 6 << 20, "{grown} bytes of more than 10 million");
 }
 
 #[test]

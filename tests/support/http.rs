@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
+use serde_json::{Value, json};
 
 use super::{A, App, Response, Server, Tcp};
 
@@ -138,7 +139,7 @@ impl Request {
 
     /// A publish of one event.
     pub fn publish(app: &App, channel: &str, name: &str, data: &str) -> Self {
-        let body = serde_json::json!({"name": name, "channel": channel, "data": data});
+        let body = json!({"name": name, "channel": channel, "data": data});
         Self::events(app, body.to_string())
     }
 
@@ -274,6 +275,43 @@ pub fn unsigned(path: &str) -> Request {
 /// The head of a request that announces a body of so many bytes.
 pub fn announced(request: &Request, length: u64) -> String {
     request.head(&request.target(), &format!("Content-Length: {length}\r\n"))
+}
+
+/// Asserts what becomes of a request: 200, or 401 of which this is the text. Neither ends the
+/// connection.
+#[track_caller]
+pub fn expect_verdict(server: &Server, request: impl AsRef<[u8]>, status: u16) -> String {
+    let answer = Http::connect(server).ask(request);
+    assert!(!answer.closes(), "{}", answer.head);
+    match status {
+        200 => {
+            answer.expect_ok(OK);
+            String::new()
+        }
+        401 => answer.expect_error(401, "auth_failed"),
+        status => panic!("{status} is no verdict on a signature"),
+    }
+}
+
+/// The answer to a publish of app A with this body.
+pub fn post_event(server: &Server, body: impl ToString) -> Response {
+    Http::connect(server).ask(Request::events(&A, body.to_string()).bytes())
+}
+
+/// A good body for a channel, with members added or replaced.
+pub fn event_with(channel: &str, members: Value) -> Value {
+    let mut body = json!({"name": "e", "channel": channel, "data": "d"});
+    for (name, value) in members.as_object().expect("members") {
+        body[name] = value.clone();
+    }
+    body
+}
+
+/// The same without a member.
+pub fn event_without(channel: &str, member: &str) -> Value {
+    let mut body = event_with(channel, json!({}));
+    body.as_object_mut().expect("members").remove(member);
+    body
 }
 
 /// Unix time.

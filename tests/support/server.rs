@@ -194,6 +194,12 @@ impl Server {
         kib * 1024
     }
 
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid.as_raw_nonzero());
+        fs::read_dir(path).unwrap().count()
+    }
+
     /// The file that it was started with.
     pub fn config_path(&self) -> PathBuf {
         self.directory.join("shardcast.toml")
@@ -220,6 +226,14 @@ pub fn command() -> Command {
         }
     }
     command
+}
+
+/// Runs what ends by itself: exit code, standard output, standard error.
+pub fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let code = output.status.code();
+    (code, text(output.stdout), text(output.stderr))
 }
 
 /// An empty directory of this process.
