@@ -6,7 +6,7 @@
 
 mod support;
 
-use support::http::{Http, Request, expect_verdict, md5_hex, now_secs, publish};
+use support::http::{Http, OK, Request, expect_verdict, md5_hex, now_secs, publish};
 use support::{A, App, B, D, Server, on_shards, unique};
 
 #[test]
@@ -56,11 +56,12 @@ fn the_example_of_the_documentation_is_signed_as_documented() {
 
 #[test]
 fn the_bodies_of_the_documentation_are_accepted_when_signed_now() {
-    // Case 117: examples 1, 2, 10 of HTTP spec 3.
+    // Case 117: examples 1, 2, 10, 11 of HTTP spec 3.
     on_shards(|server| {
         let publish = r#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
         let cafe = "{\"name\":\"caf\u{e9}\",\"channel\":\"my-channel\",\"data\":\"\u{2603}\"}";
-        for body in [publish, cafe] {
+        let user = r##"{"name":"greet","channels":["#server-to-user-12345"],"data":"{\"m\":1}"}"##;
+        for body in [publish, cafe, user] {
             expect_verdict(server, Request::events(&A, body).bytes(), 200);
         }
         let batch = r#"{"batch":[{"channel":"my-channel","name":"e1","data":"1"},{"channel":"presence-room","name":"e2","data":"{\"x\":2}","info":"user_count"}]}"#;
@@ -150,6 +151,32 @@ fn the_text_shows_what_was_to_be_signed_and_no_secret() {
             !said.contains(A.secret) && !said.contains(&request.signature()),
             "{said}"
         );
+    });
+}
+
+#[test]
+fn what_a_client_has_sent_is_escaped_where_it_is_shown() {
+    on_shards(|server| {
+        let odd = "%22%5C%0D%0A%0D%0AHTTP/1.1%20200%20OK%00%7F%E2%80%A8</script>";
+        for request in [
+            publish().set("auth_key", odd),
+            publish().set("auth_timestamp", odd),
+            publish().set("auth_version", odd),
+            publish().set("body_md5", odd),
+            publish().with(&format!("{odd}={odd}")),
+        ] {
+            // One answer, and its body is JSON: `expect_verdict` reads it so.
+            let said = expect_verdict(
+                server,
+                request.bytes_to(&request.target_with("auth_signature=x")),
+                401,
+            );
+            assert!(!said.is_empty());
+            let mut http = Http::connect(server);
+            http.ask(request.bytes_to(&request.target_with(&format!("auth_signature={odd}"))))
+                .expect_error(401, "auth_failed");
+            http.ask(publish().bytes()).expect_ok(OK);
+        }
     });
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,4 +167,66 @@ fn connections_leave_nothing_behind_however_they_end() {
         }
         Http::connect(server).ask(&request).expect_ok(OK);
     });
+}
+
+#[test]
+fn no_bytes_bring_the_server_down() {
+    // Requests with some bytes changed, removed or doubled, in pieces. Whatever they have become,
+    // each connection ends in order, and what is answered is a known refusal or a success.
+    let server = Server::start(&Config::standard(), 2);
+    let whole = [
+        publish().bytes(),
+        publish().field("Expect: 100-continue").chunked(5),
+        Request::batch(
+            &A,
+            r#"{"batch":[{"name":"e","channel":"c","data":[1],"info":""}]}"#,
+        )
+        .bytes(),
+        format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", publish().target()).into_bytes(),
+    ];
+    let bytes = b"\r\n\0 :;=%&+{}[]\",0f\xff\xc3";
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |max: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % max as u64) as usize
+    };
+    for round in 0..400 {
+        let mut request = whole[round % whole.len()].repeat(2);
+        for _ in 0..=below(4) {
+            let at = below(request.len());
+            match below(4) {
+                0 => request[at] = bytes[below(bytes.len())],
+                1 => request.insert(at, bytes[below(bytes.len())]),
+                2 => drop(request.drain(at..(at + below(20)).min(request.len()))),
+                _ => request.truncate(at.max(1)),
+            }
+        }
+        let mut http = Http::connect(&server);
+        let cut = below(request.len());
+        for piece in [&request[..cut], &request[cut..]] {
+            // It may have been refused by the first piece and closed by the time of the second.
+            let _ = http.try_send(piece);
+        }
+        let _ = http.stream.shutdown(Shutdown::Write);
+        let answers = String::from_utf8(http.take_to_end()).expect("text");
+        for line in answers.lines().filter(|line| line.starts_with("HTTP/1.1 ")) {
+            let status = &line[9..12];
+            let known = [
+                "100", "200", "400", "401", "404", "405", "413", "417", "431", "501", "505",
+            ];
+            assert!(
+                known.contains(&status),
+                "{line}: {:?}",
+                String::from_utf8_lossy(&request)
+            );
+        }
+        assert!(
+            server.is_running(),
+            "{:?}",
+            String::from_utf8_lossy(&request)
+        );
+    }
+    Http::connect(&server).ask(publish().bytes()).expect_ok(OK);
 }
