@@ -265,9 +265,10 @@ fn log_counters(shard: u16, counters: &Counters) {
         pong_timeouts = counters.pong_timeouts,
         cache_evicted = counters.cache_evicted,
         sequence_gaps = counters.sequence_gaps,
-        turns = counters.turns,
-        turns_long = counters.turns_long,
-        turn_max = ?counters.turn_max,
+        turns = counters.turns.count(),
+        turns_long = counters.turns.long(),
+        turn_p99 = ?counters.turns.percentile(99.0),
+        turn_max = ?counters.turns.max(),
         "the shard is drained"
     );
 }
@@ -281,7 +282,7 @@ impl Future for Turns {
         let began = Instant::now();
         let more = self.turn();
         let took = began.elapsed();
-        self.worker.shard.borrow_mut().counters.turn(took);
+        self.worker.shard.borrow_mut().counters.turns.record(took);
         if took > TURN_ALARM {
             tracing::warn!(shard = self.worker.end.shard(), ?took, "a long turn");
         }
