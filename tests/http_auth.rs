@@ -1,5 +1,5 @@
-//! Who may use the HTTP API (HTTP spec 2; cases J): keys, signatures, digests and timestamps, in the
-//! query or in a header, and what every fault is answered.
+//! Who may use the HTTP API (HTTP spec 2; cases J): keys, signatures, digests and timestamps, in
+//! the query or in a header, and what every fault is answered.
 //!
 //! Requests are publishes, because these exist; what is shown of them holds for all. How parameters
 //! are read is in `http_parameters`.
@@ -21,7 +21,6 @@ fn the_example_of_the_documentation_is_signed_as_documented() {
         request.signature()
     };
     let publish = r#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
-    let batch = r#"{"batch":[{"channel":"my-channel","name":"e1","data":"1"},{"channel":"presence-room","name":"e2","data":"{\"x\":2}","info":"user_count"}]}"#;
     let cafe = "{\"name\":\"caf\u{e9}\",\"channel\":\"my-channel\",\"data\":\"\u{2603}\"}";
     for (signature, expected) in [
         (
@@ -29,7 +28,7 @@ fn the_example_of_the_documentation_is_signed_as_documented() {
             "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c",
         ),
         (
-            signed("POST", "/apps/3/batch_events", batch, &[]),
+            signed("POST", "/apps/3/batch_events", BATCH, &[]),
             "fed07742a26f964b3cd459b8cf91d5384f3de8dbe6498f3483a8d7acbe55c0e5",
         ),
         (
@@ -64,8 +63,7 @@ fn the_bodies_of_the_documentation_are_accepted_when_signed_now() {
         for body in [publish, cafe, user] {
             expect_verdict(server, Request::events(&A, body).bytes(), 200);
         }
-        let batch = r#"{"batch":[{"channel":"my-channel","name":"e1","data":"1"},{"channel":"presence-room","name":"e2","data":"{\"x\":2}","info":"user_count"}]}"#;
-        let answer = Http::connect(server).ask(Request::batch(&A, batch).bytes());
+        let answer = Http::connect(server).ask(Request::batch(&A, BATCH).bytes());
         answer.expect_ok(r#"{"batch":[{},{"user_count":0}]}"#);
     });
 }
@@ -432,3 +430,9 @@ fn a_second_key_of_an_app_is_as_good_as_its_first() {
         401,
     );
 }
+
+/// Example 2.
+const BATCH: &str = concat!(
+    r#"{"batch":[{"channel":"my-channel","name":"e1","data":"1"},"#,
+    r#"{"channel":"presence-room","name":"e2","data":"{\"x\":2}","info":"user_count"}]}"#,
+);

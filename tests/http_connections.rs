@@ -136,7 +136,11 @@ fn who_does_not_read_its_answers_is_not_read_either() {
 #[test]
 fn connections_leave_nothing_behind_however_they_end() {
     on_shards_with(&Config::standard(), |server| {
-        Http::connect(server).ask(publish().bytes()).expect_ok(OK);
+        // Every shard has started and has served somebody.
+        for _ in 0..50 {
+            Http::connect(server).ask(publish().bytes()).expect_ok(OK);
+        }
+        thread::sleep(Duration::from_millis(200));
         let before = server.descriptors();
         let request = publish().bytes();
         let asking = r#"{"name":"e","channel":"presence-x","data":"","info":"user_count"}"#;

@@ -1,4 +1,5 @@
-//! Which paths there are, which methods they take, and which refusal wins (HTTP spec 1, 1.1-1.3, 10).
+//! Which paths there are, which methods they take, and which refusal wins (HTTP spec 1, 1.1 to
+//! 1.3, 10).
 
 mod support;
 
