@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use support::{A, B, Client, Publisher, Server, WAIT, on_shards, unique};
+use support::{A, B, Client, Config, Publisher, Server, WAIT, on_shards, on_shards_with, unique};
 
 const ADDED: &str = "pusher_internal:member_added";
 const REMOVED: &str = "pusher_internal:member_removed";
@@ -281,6 +281,21 @@ fn user_info_may_have_2_kib_and_not_a_byte_more() {
         client.expect_refused(&channel, None, "LimitReached", 413);
         let roster = client.subscribe_presence(&channel, &info(2048));
         assert_eq!(roster["hash"]["u"].as_str().unwrap().len(), 2046);
+    });
+}
+
+// Peers.md 3; 10.1 and 18.1: a limit that can be set is enforced.
+#[test]
+fn the_limits_of_a_member_can_be_set() {
+    let limits = "presence_user_id_chars_max = 200\npresence_user_info_bytes_max = 10";
+    on_shards_with(&Config::only(&A, limits), |server| {
+        let mut client = Client::connect(server);
+        let member = |id: usize, info: usize| json!({"user_id": "u".repeat(id), "user_info": "x".repeat(info - 2)});
+        for (id, info) in [(201, 10), (200, 11)] {
+            client.send_signed("presence-a", Some(&member(id, info).to_string()));
+            client.expect_refused("presence-a", None, "LimitReached", 413);
+        }
+        client.subscribe_presence("presence-a", &member(200, 10));
     });
 }
 

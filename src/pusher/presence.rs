@@ -12,17 +12,30 @@ use std::fmt;
 use super::escape;
 use super::json::{self, Kind};
 
-/// Longest user id of a member (WebSocket spec 10.1), in characters.
-pub const MEMBER_ID_CHARS_MAX: usize = 128;
-/// Default limit of `user_info` (WebSocket spec 18), in bytes of its JSON text.
-pub const USER_INFO_BYTES_MAX: usize = 2 * 1024;
+/// How large a member may be. The defaults are those of WebSocket spec 18.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberLimits {
+    pub user_id_chars_max: u32,
+    /// Of the JSON text.
+    pub user_info_bytes_max: u32,
+}
+
+impl Default for MemberLimits {
+    fn default() -> Self {
+        Self {
+            user_id_chars_max: 128,
+            user_info_bytes_max: 2 * 1024,
+        }
+    }
+}
+
 /// What is shown for a member without `user_info`.
 pub const USER_INFO_ABSENT: &str = "{}";
 
 /// Who a subscriber of a presence channel is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member<'a> {
-    /// 1 to [`MEMBER_ID_CHARS_MAX`] characters, not limited to the channel alphabet.
+    /// Not empty, and not limited to the channel alphabet.
     pub user_id: Cow<'a, str>,
     /// JSON text as it was sent, [`USER_INFO_ABSENT`] where it was not or was `null`.
     pub user_info: &'a str,
@@ -30,7 +43,7 @@ pub struct Member<'a> {
 
 impl<'a> Member<'a> {
     /// Reads `channel_data`. Numbers become their decimal text, so that 10 and "10" are one user.
-    pub fn parse(channel_data: &'a str, user_info_bytes_max: usize) -> Result<Self, MemberError> {
+    pub fn parse(channel_data: &'a str, limits: MemberLimits) -> Result<Self, MemberError> {
         let [user_id, user_info] = json::fields(channel_data, &["user_id", "user_info"])
             .map_err(|_| MemberError::NotAnObject)?;
         let user_id = user_id.ok_or(MemberError::UserId)?;
@@ -42,23 +55,24 @@ impl<'a> Member<'a> {
             Some(info) if !info.is_null() => info.raw(),
             _ => USER_INFO_ABSENT,
         };
-        Self::new(user_id, user_info, user_info_bytes_max)
+        Self::new(user_id, user_info, limits)
     }
 
     /// A member whose parts are known, as those of a signed-in user; the limits apply all the same.
     pub fn new(
         user_id: Cow<'a, str>,
         user_info: &'a str,
-        user_info_bytes_max: usize,
+        limits: MemberLimits,
     ) -> Result<Self, MemberError> {
         if user_id.is_empty() {
             return Err(MemberError::UserId);
         }
-        if user_id.chars().nth(MEMBER_ID_CHARS_MAX).is_some() {
-            return Err(MemberError::UserIdTooLong);
+        let chars_max = limits.user_id_chars_max;
+        if user_id.chars().nth(chars_max as usize).is_some() {
+            return Err(MemberError::UserIdTooLong { chars_max });
         }
-        if user_info.len() > user_info_bytes_max {
-            let bytes_max = user_info_bytes_max.try_into().unwrap_or(u32::MAX);
+        let bytes_max = limits.user_info_bytes_max;
+        if user_info.len() > bytes_max as usize {
             return Err(MemberError::UserInfoTooLarge { bytes_max });
         }
         Ok(Self { user_id, user_info })
@@ -72,7 +86,9 @@ pub enum MemberError {
     NotAnObject,
     /// Absent, empty, or neither a string nor a finite number.
     UserId,
-    UserIdTooLong,
+    UserIdTooLong {
+        chars_max: u32,
+    },
     UserInfoTooLarge {
         bytes_max: u32,
     },
@@ -80,7 +96,10 @@ pub enum MemberError {
 
 impl MemberError {
     pub fn is_limit(self) -> bool {
-        matches!(self, Self::UserIdTooLong | Self::UserInfoTooLarge { .. })
+        matches!(
+            self,
+            Self::UserIdTooLong { .. } | Self::UserInfoTooLarge { .. }
+        )
     }
 }
 
@@ -91,11 +110,8 @@ impl fmt::Display for MemberError {
             Self::UserId => {
                 f.write_str("channel_data must have a user_id, a non-empty string or a number")
             }
-            Self::UserIdTooLong => {
-                write!(
-                    f,
-                    "user_id must not exceed {MEMBER_ID_CHARS_MAX} characters"
-                )
+            Self::UserIdTooLong { chars_max } => {
+                write!(f, "user_id must not exceed {chars_max} characters")
             }
             Self::UserInfoTooLarge { bytes_max } => {
                 write!(f, "user_info must not exceed {bytes_max} bytes")
@@ -164,7 +180,7 @@ mod tests {
     use crate::seed::Seed;
 
     fn parse(channel_data: &str) -> Result<(String, &str), MemberError> {
-        let member = Member::parse(channel_data, USER_INFO_BYTES_MAX)?;
+        let member = Member::parse(channel_data, MemberLimits::default())?;
         Ok((member.user_id.into_owned(), member.user_info))
     }
 
@@ -217,7 +233,7 @@ mod tests {
             (r#"{"user_id":{}}"#, UserId),
             (r#"{"user_id":["u1"]}"#, UserId),
             (r#"{"user_id":1e400}"#, UserId),
-            (r#"{"user_id":1e300}"#, UserIdTooLong),
+            (r#"{"user_id":1e300}"#, UserIdTooLong { chars_max: 128 }),
             (r#"{"user_id":"a","user_id":null}"#, UserId),
             (r#"{"id":"u1"}"#, UserId),
         ] {
@@ -252,20 +268,31 @@ mod tests {
         assert_eq!(with_id(&"\u{e9}".repeat(128)), Ok(()));
         assert_eq!(
             with_id(&"\u{e9}".repeat(129)),
-            Err(MemberError::UserIdTooLong)
+            Err(MemberError::UserIdTooLong { chars_max: 128 })
         );
         let with_info = |bytes: usize| {
             let info = "a".repeat(bytes - 2);
             parse(&format!(r#"{{"user_id":"u","user_info":"{info}"}}"#)).map(|_| ())
         };
-        let bytes_max = USER_INFO_BYTES_MAX as u32;
-        assert_eq!(with_info(USER_INFO_BYTES_MAX), Ok(()));
+        let bytes_max = 2048;
+        assert_eq!(with_info(2048), Ok(()));
         assert_eq!(
-            with_info(USER_INFO_BYTES_MAX + 1),
+            with_info(2049),
             Err(MemberError::UserInfoTooLarge { bytes_max })
         );
-        assert!(Member::new("u".into(), "{}", 1).unwrap_err().is_limit());
-        assert!(!Member::new("".into(), "{}", 2).unwrap_err().is_limit());
+    }
+
+    #[test]
+    fn limits_may_be_others_and_only_they_are_limits() {
+        let limits = MemberLimits {
+            user_id_chars_max: 2,
+            user_info_bytes_max: 4,
+        };
+        let new = |id: &'static str, info| Member::new(id.into(), info, limits).map(|_| ());
+        assert_eq!(new("\u{e9}\u{e9}", "null"), Ok(()));
+        assert!(new("abc", "{}").unwrap_err().is_limit());
+        assert!(new("a", "false").unwrap_err().is_limit());
+        assert!(!new("", "{}").unwrap_err().is_limit());
     }
 
     #[test]
@@ -291,7 +318,7 @@ mod tests {
         let Ok(text) = std::str::from_utf8(data) else {
             return;
         };
-        let Ok(member) = Member::parse(text, USER_INFO_BYTES_MAX) else {
+        let Ok(member) = Member::parse(text, MemberLimits::default()) else {
             return;
         };
         let piece = RosterPiece::new(&member.user_id, member.user_info);

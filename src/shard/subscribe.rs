@@ -13,7 +13,7 @@ use crate::pusher::channel::{ChannelKind, ChannelName};
 use crate::pusher::error::Rejection;
 use crate::pusher::inbound::Subscribe;
 use crate::pusher::outbound;
-use crate::pusher::presence::Member as ParsedMember;
+use crate::pusher::presence::{Member as ParsedMember, MemberLimits};
 use crate::pusher::signature::{AuthError, Claim, ClientAuth};
 
 use super::Shard;
@@ -107,9 +107,11 @@ impl Shard {
             return Ok(None);
         }
         let channel_data = channel_data.ok_or(Rejection::NobodyToPresent { channel: name })?;
-        let info_bytes_max = app.settings.presence_user_info_bytes_max as usize;
-        let member =
-            ParsedMember::parse(channel_data, info_bytes_max).map_err(Rejection::Member)?;
+        let limits = MemberLimits {
+            user_id_chars_max: app.settings.presence_user_id_chars_max,
+            user_info_bytes_max: app.settings.presence_user_info_bytes_max,
+        };
+        let member = ParsedMember::parse(channel_data, limits).map_err(Rejection::Member)?;
         Ok(Some(Box::new(Member {
             user_id: member.user_id.into(),
             user_info: member.user_info.into(),
