@@ -84,23 +84,21 @@ fn without_anybody_it_ends_at_once_also_in_front_of_idle_connections() {
 // Peers.md 27; 5.4: spread over the grace period, but never slower than 1000 a second.
 #[test]
 fn closes_are_spread_instead_of_bringing_everybody_back_at_once() {
-    const CLIENTS: usize = 2000;
+    const CLIENTS: usize = 3000;
     let config = Config::only(&A, "").set("shutdown_grace_secs", 30);
     for shards in [1, 5] {
         let server = Server::start(&config, shards);
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(&server)).collect();
         let began = Instant::now();
         server.signal(Signal::TERM);
-        // At 1000 a second it takes 2 seconds: half way about half have gone.
-        std::thread::sleep(Duration::from_millis(1000));
+        // At 1000 a second it takes 3 seconds; in the first of them some go and some stay.
+        std::thread::sleep(Duration::from_millis(700));
         let gone = clients
-            .iter_mut()
-            .map(|client| client.tcp.receive_until(Instant::now()))
-            .filter(|received| *received != Received::Nothing)
+            .iter()
+            .filter(|client| client.tcp.has_more())
             .count();
-        // Looking at all takes a millisecond each.
         assert!(
-            (300..CLIENTS).contains(&gone),
+            (100..CLIENTS).contains(&gone),
             "{gone} after {:?}",
             began.elapsed()
         );
@@ -108,8 +106,8 @@ fn closes_are_spread_instead_of_bringing_everybody_back_at_once() {
             client.expect_closed(4200);
         }
         let took = began.elapsed();
-        assert!(took > Duration::from_millis(1500), "{took:?}");
-        assert!(took < Duration::from_secs(15), "{took:?}");
+        assert!(took > Duration::from_millis(2500), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         assert_eq!(server.wait().code(), Some(0));
     }
 }

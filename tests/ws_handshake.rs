@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use support::frame::close_frame;
 use support::websocket::{ACCEPT, KEY, upgrade_request};
 use support::{A, App, Client, Config, D, Event, O, Q, Response, Server, T, Tcp, WebSocket};
 use support::{on_shards, on_shards_with, text_frame, unique};
@@ -247,6 +248,52 @@ fn where_origins_are_listed_others_and_none_are_refused_with_4009() {
         ] {
             Client::greeted(open(headers), O).sync();
         }
+    });
+}
+
+// 1.3: entries without a scheme, and of whole domains.
+#[test]
+fn an_entry_may_be_a_host_of_any_scheme_or_all_hosts_of_a_domain() {
+    let app = App {
+        settings: "allowed_origins = [\"a.example\", \"https://*.b.example\"]\n",
+        ..O
+    };
+    on_shards_with(&Config::only(&app, ""), |server| {
+        let open = |origin: &str| {
+            WebSocket::open_with(server, &app.target(), &format!("Origin: {origin}\r\n"))
+        };
+        for origin in [
+            "https://a.example",
+            "http://a.example:8080",
+            "https://x.b.example",
+            "https://y.x.B.example",
+        ] {
+            Client::greeted(open(origin), app).sync();
+        }
+        for origin in [
+            "https://x.a.example",
+            "https://b.example",
+            "http://x.b.example",
+            "https://xb.example",
+            "https://a.example.evil.example",
+            "a.example",
+        ] {
+            expect_refused(open(origin), 4009);
+        }
+    });
+}
+
+// 1.3: the peer's Close ends the wait.
+#[test]
+fn a_refusal_that_is_answered_ends_at_once() {
+    on_shards(|server| {
+        let mut socket = WebSocket::open(server, "/app/unknown?protocol=7");
+        socket.text();
+        socket.expect_close_frame(4001);
+        let began = Instant::now();
+        socket.tcp.try_send(close_frame(4001));
+        socket.tcp.expect_end();
+        assert!(began.elapsed() < Duration::from_secs(1));
     });
 }
 

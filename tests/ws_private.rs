@@ -126,6 +126,29 @@ fn every_other_auth_is_refused_and_the_right_one_still_works_after_it() {
     });
 }
 
+// 7.1: name, already subscribed, authorisation, presence rules; 8: a new subscription is a fresh one.
+#[test]
+fn the_checks_of_a_subscribe_come_in_their_order_each_time() {
+    on_shards(|server| {
+        let mut client = Client::connect(server);
+        client.send_auth("private-a b", "x:y", None);
+        client.expect_refused("private-a b", None, "InvalidChannel", 400);
+        let presence = unique("presence-order-");
+        client.send_auth(&presence, "x:y", Some("no json"));
+        client.expect_refused(&presence, 4009, "AuthError", 401);
+        client.subscribe_presence(&presence, &json!({"user_id": "u1"}));
+        client.send_auth(&presence, "x:y", Some("no json"));
+        let message = client.expect_error(None);
+        assert!(message.starts_with("Existing subscription"), "{message}");
+        let private = unique("private-order-");
+        client.subscribe_private(&private);
+        client.unsubscribe(&private);
+        client.send_subscribe(&private);
+        client.expect_refused(&private, 4009, "AuthError", 401);
+        client.sync();
+    });
+}
+
 // 7.4: the second frame is an option.
 #[test]
 fn the_subscription_error_can_be_switched_off() {

@@ -82,6 +82,14 @@ impl Tcp {
         }
     }
 
+    /// Whether there is something to read at this moment, be it the end.
+    pub fn has_more(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// At least so many bytes are there afterwards.
     pub fn receive_at_least(&mut self, count: usize) {
         let until = Instant::now() + WAIT;
