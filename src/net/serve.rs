@@ -34,7 +34,7 @@ use super::worker::{self, Driver, Limits, Plan};
 
 /// What the end of a drain may take beyond the grace period.
 const GRACE_EXTRA: Duration = Duration::from_secs(1);
-/// How often the end of a drain is looked for.
+/// How often the end of a drain is looked for, and what is left of it goes on.
 const QUIET_LOOK: Duration = Duration::from_millis(5);
 /// How often a full inbox is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -120,7 +120,7 @@ fn wait(
     }
     while Instant::now() < deadline && !mesh.is_quiet() {
         match signals.recv_timeout(QUIET_LOOK) {
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => spread_on(mesh),
             Ok(signal) => {
                 tracing::warn!(signal, "ended at once by a second signal");
                 return ExitCode::FAILURE;
@@ -130,6 +130,15 @@ fn wait(
     }
     tracing::info!("drained");
     ExitCode::SUCCESS
+}
+
+/// Lets every shard that still has sessions turn. By itself a parked one turns once a second, and
+/// would close at once what it was to spread over that second.
+fn spread_on(mesh: &MeshSender<ShardMessage>) {
+    let has_sessions = |&target: &usize| mesh.status(target).sessions() > 0;
+    for target in (0..mesh.shards()).filter(has_sessions) {
+        mesh.wake(target);
+    }
 }
 
 /// Signals as a queue, so that waiting for one can have a deadline.
