@@ -114,23 +114,27 @@ fn who_does_not_read_its_answers_is_not_read_either() {
     Http::connect(&server).ask(publish().bytes()).expect_ok(OK);
     let before = server.resident_bytes_peak();
     let mut http = Http::connect(&server);
-    let count = 60_000;
+    // Long answers: they show what was to be signed. No body, which might be cut off from its head
+    // and then end the connection.
+    let mut request = unsigned("/apps/3/events").with(&format!("x={}", "y".repeat(2_000)));
+    request.body.clear();
+    let count = 4_000;
     let mut writer = http.stream.try_clone().expect("a descriptor");
-    let writing = thread::spawn(move || {
-        let requests = "GET /up/unknown HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
-        writer.write_all(requests.as_bytes())
-    });
+    let writing = thread::spawn(move || writer.write_all(&request.bytes().repeat(count)));
     thread::sleep(Duration::from_millis(500));
     for _ in 0..count {
-        assert_eq!(http.answer().status, 404);
+        let answer = http.answer();
+        assert!(
+            answer.status == 401 && answer.body.len() > 2_000,
+            "{}",
+            answer.head
+        );
     }
-    writing
-        .join()
-        .expect("no panic")
-        .expect("it is read in the end");
+    let written = writing.join().expect("no panic");
+    written.expect("it is read in the end");
     http.ask(publish().bytes()).expect_ok(OK);
     let grown = server.resident_bytes_peak() - before;
-    assert!(grown < 6 << 20, "{grown} bytes of more than 10 million");
+    assert!(grown < 5 << 20, "{grown} bytes of more than 9 million");
 }
 
 #[test]
