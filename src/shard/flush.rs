@@ -232,11 +232,16 @@ impl Outbox {
         while let Some(piece) = spill.pieces.front_mut() {
             let length = piece.end - piece.start;
             if bytes < length {
-                piece.start += bytes;
+                if bytes > 0 {
+                    piece.start += bytes;
+                    let rest = self.palette.frames_in(piece.run, piece.start, piece.end);
+                    spill.frames -= piece.frames - rest;
+                    piece.frames = rest;
+                }
                 return;
             }
             bytes -= length;
-            spill.frames = spill.frames.saturating_sub(self.palette.frames(piece.run));
+            spill.frames -= piece.frames;
             spill.urgent = spill.urgent.saturating_sub(1);
             self.palette.release(piece.run, !blocked);
             spill.pieces.pop_front();
@@ -284,8 +289,9 @@ impl Outbox {
     /// A small rest of a large run is copied, so that one late reader does not keep the run alive
     /// (decisions 23).
     fn copy_rest(&mut self, slot: u32, now: Now) {
-        let Some(&Piece { run, start, end }) =
-            self.spills.get(&slot).and_then(|s| s.pieces.front())
+        let Some(&Piece {
+            run, start, end, ..
+        }) = self.spills.get(&slot).and_then(|s| s.pieces.front())
         else {
             return;
         };
@@ -306,10 +312,13 @@ impl Outbox {
             self.palette
                 .write(copy, |buffer| buffer.extend_from_slice(&bytes));
             self.palette.release(run, false);
+            // A copied rest is small, and from here on counts as an answer does.
+            spill.frames -= piece.frames;
             *piece = Piece {
                 run: copy,
                 start: 0,
                 end: bytes.len() as u32,
+                frames: 0,
             };
         }
     }

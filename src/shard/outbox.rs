@@ -23,12 +23,15 @@ use super::palette::{Palette, RUN_BYTES_MAX, RunId};
 
 /// Runs with at most this many subscribers go into the express list.
 pub const EXPRESS_SUBSCRIBERS_MAX: usize = 64;
+
 /// Part of a run: `start <= end <= length`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
     pub run: RunId,
     pub start: u32,
     pub end: u32,
+    /// Frames of a channel that begin in it; 0 for answers.
+    pub frames: u32,
 }
 
 /// The queue of a connection whose pieces do not fit inline.
@@ -37,7 +40,7 @@ pub(super) struct Spill {
     pub pieces: VecDeque<Piece>,
     /// Leading pieces that nothing overtakes: the frame already begun, and pongs put behind it.
     pub urgent: usize,
-    /// Frames of channels among the pieces.
+    /// The sum over the pieces.
     pub frames: u32,
     /// Since when the kernel has taken nothing.
     pub stalled_since: Now,
@@ -121,7 +124,16 @@ impl Outbox {
             }
         } else {
             let end = self.palette.len(run) as u32;
-            self.push(conns, slot, Piece { run, start: 0, end });
+            self.push(
+                conns,
+                slot,
+                Piece {
+                    run,
+                    start: 0,
+                    end,
+                    frames: 0,
+                },
+            );
         }
         conns.hot(slot).pending_bytes += written;
         self.mark(conns, slot, list == List::Express);
@@ -162,6 +174,7 @@ impl Outbox {
     ) -> usize {
         let express = slots.len() <= EXPRESS_SUBSCRIBERS_MAX;
         let bytes = self.palette.len(run) as u32;
+        let frames = self.palette.frames(run);
         let (mut fresh, mut blocked) = (0, 0);
         for slot in slots {
             let hot = conns.hot(slot);
@@ -186,6 +199,7 @@ impl Outbox {
                         run,
                         start: 0,
                         end: bytes,
+                        frames,
                     },
                 );
                 self.judge(conns, slot);
@@ -215,7 +229,17 @@ impl Outbox {
             self.palette
                 .hold(run, u32::from(!blocked), u32::from(blocked));
             conns.hot(slot).pending_bytes += end - start;
-            self.push(conns, slot, Piece { run, start, end });
+            let frames = self.palette.frames_in(run, start, end);
+            self.push(
+                conns,
+                slot,
+                Piece {
+                    run,
+                    start,
+                    end,
+                    frames,
+                },
+            );
         }
         self.judge(conns, slot);
         self.mark(conns, slot, express);
@@ -244,6 +268,7 @@ impl Outbox {
                     run,
                     start: 0,
                     end: written,
+                    frames: 0,
                 },
             );
             spill.urgent += 1;
@@ -264,7 +289,10 @@ impl Outbox {
         if spill.urgent > 0 {
             return;
         }
-        let Some(&Piece { run, start, end }) = spill.pieces.front() else {
+        let Some(&Piece {
+            run, start, end, ..
+        }) = spill.pieces.front()
+        else {
             return;
         };
         let bytes = self.palette.slice(run);
@@ -280,15 +308,21 @@ impl Outbox {
         if boundary == start {
             return;
         }
+        let frames = self.palette.frames_in(run, boundary, end);
+        let Some(spill) = self.spills.get_mut(&slot) else {
+            return;
+        };
         spill.urgent = 1;
         if boundary < end {
             spill.pieces[0].end = boundary;
+            spill.pieces[0].frames -= frames;
             spill.pieces.insert(
                 1,
                 Piece {
                     run,
                     start: boundary,
                     end,
+                    frames,
                 },
             );
             self.hold_again(slot, run);
@@ -361,9 +395,9 @@ impl Outbox {
         let keep = keep(spill);
         for piece in spill.pieces.drain(keep..) {
             conns.hot(slot).pending_bytes -= piece.end - piece.start;
+            spill.frames -= piece.frames;
             self.palette.release(piece.run, !blocked);
         }
-        spill.frames = 0;
         spill.urgent = spill.urgent.min(keep);
     }
 
@@ -377,10 +411,9 @@ impl Outbox {
             return;
         }
         self.spill(conns, slot);
-        let frames = self.palette.frames(piece.run);
         if let Some(spill) = self.spills.get_mut(&slot) {
             spill.pieces.push_back(piece);
-            spill.frames += frames;
+            spill.frames += piece.frames;
         }
     }
 
@@ -393,12 +426,14 @@ impl Outbox {
         hot.flags.set(Flag::Spilled);
         let spill = self.spills.entry(slot).or_default();
         for &run in &hot.pending[..usize::from(hot.pending_len)] {
+            let frames = self.palette.frames(run);
             spill.pieces.push_back(Piece {
                 run,
                 start: 0,
                 end: self.palette.len(run) as u32,
+                frames,
             });
-            spill.frames += self.palette.frames(run);
+            spill.frames += frames;
         }
         hot.pending_len = 0;
     }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::clock::Now;
+use crate::ws::frame::server_frame_bytes;
 
 use super::message::Frame;
 
@@ -176,6 +177,20 @@ impl Palette {
     /// How many frames were joined; 0 for answers, which are bounded by not reading (decisions 22).
     pub fn frames(&self, id: RunId) -> u32 {
         self.runs[id.0 as usize].frames
+    }
+
+    /// Frames of a channel that begin in a part of the run.
+    pub fn frames_in(&self, id: RunId, start: u32, end: u32) -> u32 {
+        if self.frames(id) == 0 {
+            return 0;
+        }
+        let bytes = &self.slice(id)[..end as usize];
+        let (mut boundary, mut frames) = (0, 0);
+        while boundary < bytes.len() {
+            frames += u32::from(boundary >= start as usize);
+            boundary += server_frame_bytes(&bytes[boundary..]).unwrap_or(bytes.len() - boundary);
+        }
+        frames
     }
 
     /// Whether the run holds answers to one connection.
