@@ -13,6 +13,10 @@ use super::outbox::{Outbox, Piece};
 
 /// Bytes offered to the kernel per connection and turn, at most.
 pub const SEND_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one batch, or one connection's share more: what the kernel copies in about 2 ms. A
+/// batch of joined runs would otherwise hold up everybody else for ten times as long as one of
+/// small frames (decisions 33).
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Pieces of one gathered send, at most.
 pub const SEND_PIECES_MAX: usize = 64;
 /// A blocked connection that holds less than this of a run more than four times as long gets a copy
@@ -97,37 +101,45 @@ impl Outbox {
     }
 
     /// Chooses up to `max` connections to flush, at least `bulk_min` of them from the bulk list if
-    /// it has them.
+    /// it has them; fewer of either where they have much to send.
     pub fn fill_batch(&mut self, conns: &mut Connections, max: usize, bulk_min: usize) -> usize {
         self.batch.clear();
         let express_max = max - bulk_min.min(self.bulk.len()).min(max);
+        let express_bytes_max = match self.bulk.is_empty() {
+            true => BATCH_BYTES_MAX,
+            false => BATCH_BYTES_MAX / 4 * 3,
+        };
+        let mut bytes = 0;
         while self.batch.len() < express_max
+            && bytes < express_bytes_max
             && let Some(slot) = self.express.pop_front()
         {
-            self.choose(conns, slot, Flag::Express);
+            bytes += self.choose(conns, slot, Flag::Express);
         }
         while self.batch.len() < max
+            && bytes < BATCH_BYTES_MAX
             && let Some(slot) = self.bulk.pop_front()
         {
-            self.choose(conns, slot, Flag::Bulk);
+            bytes += self.choose(conns, slot, Flag::Bulk);
         }
         self.batch.len()
     }
 
-    fn choose(&mut self, conns: &mut Connections, slot: u32, list: Flag) {
+    /// Puts a connection into the batch, if it has anything to send now; how many bytes it offers.
+    fn choose(&mut self, conns: &mut Connections, slot: u32, list: Flag) -> usize {
         let hot = conns.hot(slot);
         if !hot.flags.has(list) {
-            return;
+            return 0;
         }
         hot.flags.clear(Flag::Express);
         hot.flags.clear(Flag::Bulk);
         if hot.pending_bytes == 0 || matches!(hot.phase, Phase::Free | Phase::Departed) {
-            return;
+            return 0;
         }
         if hot.flags.has(Flag::Fenced) {
             hot.flags.set(Flag::Held);
             self.held.push(slot);
-            return;
+            return 0;
         }
         let offered: usize = self
             .slices(conns, slot)
@@ -135,6 +147,7 @@ impl Outbox {
             .map(|slice| slice.len())
             .sum();
         self.batch.push((slot, offered as u32));
+        offered
     }
 
     /// What the chosen connections send. The slices live until the results are reported.
@@ -335,5 +348,95 @@ impl Outbox {
             + self.bulk.len()
             + self.again.len()
             + self.held.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bounds::OutboxLimits;
+    use super::super::message::Frame;
+    use super::super::palette::RUN_BYTES_MAX;
+    use super::*;
+
+    const NOW: Now = Now(1000);
+
+    fn outbox() -> Outbox {
+        Outbox::new(OutboxLimits {
+            bytes_max: 1 << 20,
+            frames_max: 2048,
+            shard_bytes_max: 1 << 28,
+        })
+    }
+
+    fn connections(count: u32) -> Connections {
+        let mut conns = Connections::new(0);
+        for slot in 0..count {
+            assert_eq!(conns.take(slot as i32, 1).slot, slot);
+            conns.hot(slot).phase = Phase::Open;
+        }
+        conns
+    }
+
+    fn send_to(
+        outbox: &mut Outbox,
+        conns: &mut Connections,
+        slots: std::ops::Range<u32>,
+        bytes: usize,
+    ) {
+        let run = outbox.palette.open(Frame::new(vec![0; bytes]), NOW);
+        outbox.expand(conns, slots, run);
+        outbox.palette.release(run, true);
+    }
+
+    /// Sends a batch whole; the slots in it and their bytes.
+    fn flush(outbox: &mut Outbox, conns: &mut Connections) -> (Vec<u32>, usize) {
+        outbox.begin_flush(conns);
+        outbox.fill_batch(conns, 256, 64);
+        let chosen = outbox.batch.clone();
+        for (index, &(_, bytes)) in chosen.iter().enumerate() {
+            outbox.on_sent(conns, index, Sent::Bytes(bytes as usize), NOW);
+        }
+        let bytes = chosen.iter().map(|&(_, bytes)| bytes as usize).sum();
+        (chosen.into_iter().map(|(slot, _)| slot).collect(), bytes)
+    }
+
+    #[test]
+    fn a_batch_of_large_runs_is_bounded_by_its_bytes_and_all_are_served_in_order() {
+        let (mut outbox, mut conns) = (outbox(), connections(300));
+        send_to(&mut outbox, &mut conns, 0..300, RUN_BYTES_MAX);
+        let mut served = Vec::new();
+        while outbox.has_dirty() {
+            let (slots, bytes) = flush(&mut outbox, &mut conns);
+            assert!(
+                !slots.is_empty() && bytes < BATCH_BYTES_MAX + SEND_BYTES_MAX,
+                "{bytes}"
+            );
+            served.extend(slots);
+        }
+        assert_eq!(served, (0..300).collect::<Vec<_>>());
+        assert_eq!((outbox.queued(), outbox.palette.held()), (0, 0));
+    }
+
+    #[test]
+    fn small_runs_are_bounded_by_their_number() {
+        let (mut outbox, mut conns) = (outbox(), connections(300));
+        send_to(&mut outbox, &mut conns, 0..300, 100);
+        assert_eq!(flush(&mut outbox, &mut conns).0.len(), 256);
+        assert_eq!(flush(&mut outbox, &mut conns).0.len(), 44);
+    }
+
+    #[test]
+    fn much_in_the_express_list_leaves_room_for_the_bulk_list() {
+        let (mut outbox, mut conns) = (outbox(), connections(300));
+        // 64 subscribers are few enough to be express.
+        for first in [100, 164, 228] {
+            send_to(&mut outbox, &mut conns, first..first + 64, RUN_BYTES_MAX);
+        }
+        send_to(&mut outbox, &mut conns, 0..100, RUN_BYTES_MAX);
+        let (slots, _) = flush(&mut outbox, &mut conns);
+        let is_bulk = |slot: &&u32| **slot < 100;
+        let bulk = slots.iter().filter(is_bulk).count();
+        assert!(bulk > 0 && slots.len() > 2 * bulk, "{slots:?}");
+        assert!(slots[0] >= 100, "express goes first");
     }
 }
