@@ -32,10 +32,18 @@ pub(crate) enum Phase {
 /// Probes that are running.
 pub(crate) struct Probes {
     phase: Arc<AtomicUsize>,
-    threads: Vec<(&'static str, JoinHandle<io::Result<[Latencies; 2]>>)>,
+    threads: Vec<(&'static str, JoinHandle<io::Result<Found>>)>,
 }
 
-type Ask = Box<dyn FnMut() -> io::Result<()> + Send>;
+/// Asks once and waits for the answer; false if the server was too busy to take the question.
+type Ask = Box<dyn FnMut() -> io::Result<bool> + Send>;
+
+/// What one probe found in the quiet phase and in the busy one.
+#[derive(Clone, Debug)]
+struct Found {
+    latencies: [Latencies; 2],
+    refused: [u64; 2],
+}
 
 const TRIO: &str = "loadtest-trio";
 const PRECEDENCE: i32 = -10;
@@ -71,15 +79,19 @@ impl Probes {
             let joined = thread
                 .join()
                 .map_err(|_| io::Error::other(format!("{name}: the probe panicked")))?;
-            let latencies = joined.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
-            found.push((name, latencies));
+            let one = joined.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
+            found.push((name, one));
         }
         for (index, group) in ["Probes alone", "Probes beside the fan-out"]
             .into_iter()
             .enumerate()
         {
-            for (name, latencies) in &found {
-                report.latency(group, name, &latencies[index]);
+            for (name, found) in &found {
+                report.latency(group, name, &found.latencies[index]);
+            }
+            for (name, found) in found.iter().filter(|(_, found)| found.refused[index] > 0) {
+                let refused = found.refused[index] as f64;
+                report.number(group, &format!("{name}, refused with 503"), refused, "");
             }
         }
         Ok(())
@@ -87,17 +99,20 @@ impl Probes {
 }
 
 /// Asks at each interval until the run is over.
-fn ask_on(phase: &AtomicUsize, interval: Duration, mut ask: Ask) -> io::Result<[Latencies; 2]> {
+fn ask_on(phase: &AtomicUsize, interval: Duration, mut ask: Ask) -> io::Result<Found> {
     // Without the right to it the figures are only a little worse.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), PRECEDENCE);
-    let mut latencies = [Latencies::new(), Latencies::new()];
+    let mut found = Found {
+        latencies: [Latencies::new(), Latencies::new()],
+        refused: [0; 2],
+    };
     loop {
         let before = phase.load(Ordering::Relaxed);
         if before == Phase::Over as usize {
-            return Ok(latencies);
+            return Ok(found);
         }
         let asked = Instant::now();
-        ask()?;
+        let taken = ask()?;
         let took = asked.elapsed();
         // What straddles two phases belongs to neither.
         let kept = [Phase::Quiet, Phase::Busy]
@@ -106,7 +121,11 @@ fn ask_on(phase: &AtomicUsize, interval: Duration, mut ask: Ask) -> io::Result<[
         if let Some(index) = kept
             && phase.load(Ordering::Relaxed) == before
         {
-            latencies[index].add_of_series(took, interval);
+            if taken {
+                found.latencies[index].add_of_series(took, interval);
+            } else {
+                found.refused[index] += 1;
+            }
         }
         thread::sleep(interval.saturating_sub(took));
     }
@@ -116,7 +135,8 @@ fn ping(target: &Target) -> io::Result<Ask> {
     let mut client = Client::websocket(target)?;
     Ok(Box::new(move || {
         client.send_text(br#"{"event":"pusher:ping","data":{}}"#)?;
-        client.await_text(b"pusher:pong")
+        client.await_text(b"pusher:pong")?;
+        Ok(true)
     }))
 }
 
@@ -125,7 +145,7 @@ fn up(target: &Target) -> io::Result<Ask> {
     let request = format!("GET /up HTTP/1.1\r\nHost: {}\r\n\r\n", target.address);
     Ok(Box::new(move || {
         client.send(request.as_bytes())?;
-        expect_ok(client.await_answer()?)
+        is_taken(client.await_answer()?)
     }))
 }
 
@@ -144,17 +164,20 @@ fn trio(target: &Target) -> io::Result<Ask> {
             .map_or(0, |since| since.as_secs());
         publisher.send(&signer.publish(TRIO, "hello", now_secs))?;
         // The answer comes first; a publish that is refused reaches nobody.
-        expect_ok(publisher.await_answer()?)?;
+        if !is_taken(publisher.await_answer()?)? {
+            return Ok(false);
+        }
         for member in &mut members {
             member.await_text(b"hello")?;
         }
-        Ok(())
+        Ok(true)
     }))
 }
 
-fn expect_ok(status: u16) -> io::Result<()> {
+fn is_taken(status: u16) -> io::Result<bool> {
     match status {
-        200 => Ok(()),
+        200 => Ok(true),
+        503 => Ok(false),
         status => Err(io::Error::other(format!("answered {status}"))),
     }
 }
