@@ -15,8 +15,7 @@ export const CLIENTS = join(dirname(fileURLToPath(import.meta.url)), "..");
 /** Configurations, logs and the screenshot; not in the repository. */
 export const WORK = join(CLIENTS, "../.work");
 
-const BINARY =
-  process.env.TESTED_BINARY ?? join(CLIENTS, "../../target/simulation/shardcast");
+const BINARY = process.env.TESTED_BINARY ?? join(CLIENTS, "../../target/simulation/shardcast");
 
 /** From SIGTERM to the end: the grace period of these tests is 0, the server adds 1 s. */
 const STOP_MS_MAX = 5_000;

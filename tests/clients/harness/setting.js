@@ -17,16 +17,21 @@ export const ENCRYPTION_KEY = Buffer.alloc(32, "shardcast").toString("base64");
 /** Describes `body(setting)` on a server with one shard and again on one with three. */
 export function describeOnShards(name, { settings, files } = {}, body) {
   for (const shards of [1, 3]) {
-    describe(`${name}, shards = ${shards}`, () => {
-      const setting = new Setting(new Server({ shards, settings }), files);
-      before(() => setting.start());
-      after(() => setting.stop());
-      body(setting);
-    });
+    describeServer(`${name}, shards = ${shards}`, { shards, settings, files }, body);
   }
 }
 
-export class Setting {
+/** Describes `body(setting)` on a server of its own. */
+export function describeServer(name, { files, ...options }, body) {
+  describe(name, () => {
+    const setting = new Setting(new Server(options), files);
+    before(() => setting.start());
+    after(() => setting.stop());
+    body(setting);
+  });
+}
+
+class Setting {
   #clients = [];
   #files;
 

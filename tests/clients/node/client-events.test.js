@@ -1,11 +1,10 @@
 // Events between clients: who hears them, who is named as the sender, and what is refused.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { test } from "node:test";
 
 import { hear, hearAll } from "../harness/heard.js";
-import { Server } from "../harness/server.js";
-import { describeOnShards, Setting, subscribe } from "../harness/setting.js";
+import { describeOnShards, describeServer, subscribe } from "../harness/setting.js";
 
 const REJECTED = 4301;
 
@@ -88,11 +87,8 @@ describeOnShards("client events", {}, (setting) => {
   });
 });
 
-describe("an app without client events", () => {
-  const setting = new Setting(new Server({ settings: { client_events: false } }));
-  before(() => setting.start());
-  after(() => setting.stop());
-
+const disabled = { settings: { client_events: false } };
+describeServer("an app without client events", disabled, (setting) => {
   test("rejects them", async () => {
     const client = await setting.connect();
     const errors = hear(client.connection, "error");

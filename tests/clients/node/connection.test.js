@@ -6,11 +6,28 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { hear, hearAll, RECONNECT_MS_MAX } from "../harness/heard.js";
-import { describeOnShards, subscribe } from "../harness/setting.js";
+import { describeOnShards, describeServer, subscribe } from "../harness/setting.js";
 
 /** So that a few seconds are several timeouts. */
 const settings = { activity_timeout_secs: 1, pong_timeout_secs: 1 };
 const SEVERAL_TIMEOUTS_MS = 3_500;
+
+/** Each frame that arrives puts off the client's own ping, so that it sends nothing unasked. */
+async function onlyReceive(setting) {
+  const client = await setting.connect();
+  const states = hear(client.connection, "state_change");
+  const heard = hearAll(await subscribe(client, "often"));
+
+  const end = Date.now() + SEVERAL_TIMEOUTS_MS;
+  let count = 0;
+  for (; Date.now() < end; count++) {
+    await setting.publisher.trigger("often", "tick", String(count));
+    assert.deepEqual(await heard.next(), ["tick", count]);
+    await sleep(200);
+  }
+  assert.ok(count > 5, `${count} ticks are too few to keep it from pinging`);
+  assert.equal(states.count, 0);
+}
 
 describeOnShards("connection", { settings }, (setting) => {
   test("the greeting has a socket id and the activity timeout", async () => {
@@ -42,33 +59,16 @@ describeOnShards("connection", { settings }, (setting) => {
 
   test("a client that says nothing but pings stays connected", async () => {
     const client = await setting.connect();
-    const states = [];
-    client.connection.bind("state_change", ({ current }) => states.push(current));
+    const states = hear(client.connection, "state_change");
     const heard = hearAll(await subscribe(client, "seldom"));
 
     await sleep(SEVERAL_TIMEOUTS_MS);
     await setting.publisher.trigger("seldom", "late", "but here");
     assert.deepEqual(await heard.next(), ["late", "but here"]);
-    assert.deepEqual(states, []);
+    assert.equal(states.count, 0);
   });
 
-  // Each frame that arrives puts off the client's own ping, so that it sends nothing at all.
-  test("a client that only receives stays connected", async () => {
-    const client = await setting.connect();
-    const states = [];
-    client.connection.bind("state_change", ({ current }) => states.push(current));
-    const heard = hearAll(await subscribe(client, "often"));
-
-    const end = Date.now() + SEVERAL_TIMEOUTS_MS;
-    let count = 0;
-    for (; Date.now() < end; count++) {
-      await setting.publisher.trigger("often", "tick", String(count));
-      assert.deepEqual(await heard.next(), ["tick", count]);
-      await sleep(200);
-    }
-    assert.ok(count > 5);
-    assert.deepEqual(states, []);
-  });
+  test("a client that only receives stays connected", () => onlyReceive(setting));
 
   test("a restart closes with 4200, and clients come back with their channels", async () => {
     const client = await setting.connect({ member: { user_id: "ann" } });
@@ -90,4 +90,9 @@ describeOnShards("connection", { settings }, (setting) => {
     await setting.publisher.trigger(names, "again", "here");
     for (const channel of heard) assert.deepEqual(await channel.next(), ["again", "here"]);
   });
+});
+
+const probing = { settings: { ...settings, liveness_probe: "pusher" } };
+describeServer("a server that probes with pusher:ping", probing, (setting) => {
+  test("is answered by a client that only receives", () => onlyReceive(setting));
 });
