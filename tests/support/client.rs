@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{A, App, Received, SILENCE, Server, WebSocket};
+use super::{A, App, Received, SILENCE, Server, WAIT, WebSocket};
 
 /// A message of the server. What it holds beside these members is a failure.
 #[derive(Clone, Debug, PartialEq)]
@@ -255,6 +255,25 @@ impl Client {
             }
         }
     }
+}
+
+/// Refused with this code, in a frame and in the Close, which has the same text as its reason.
+pub fn expect_refused(mut socket: WebSocket, code: u16) {
+    let error = Event::parse(socket.text());
+    assert_eq!(error.event, "pusher:error");
+    assert_eq!(error.channel, None);
+    let message = error.data["message"]
+        .as_str()
+        .expect("a message")
+        .to_owned();
+    assert_eq!(error.data, json!({"code": code, "message": message}));
+    let reason = socket.expect_close_frame(code);
+    assert_eq!(reason, message);
+    assert!(!reason.is_empty());
+    // The peer gives no answer: the stream ends nevertheless.
+    let began = Instant::now();
+    socket.tcp.expect_end();
+    assert!(began.elapsed() < WAIT / 2);
 }
 
 fn roster(success: &Event, channel: &str) -> Value {

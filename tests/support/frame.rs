@@ -91,6 +91,15 @@ pub fn text_frame(text: &str) -> Vec<u8> {
     client_frame(FIN | TEXT, text.as_bytes())
 }
 
+/// A fragmented message, each fragment a frame.
+pub fn fragments<'a>(opcode: u8, parts: &'a [&'a [u8]]) -> impl Iterator<Item = Vec<u8>> + 'a {
+    parts.iter().enumerate().map(move |(index, part)| {
+        let opcode = if index == 0 { opcode } else { CONTINUATION };
+        let fin = if index + 1 == parts.len() { FIN } else { 0 };
+        client_frame(fin | opcode, part)
+    })
+}
+
 /// A Close with this code.
 pub fn close_frame(code: u16) -> Vec<u8> {
     client_frame(FIN | CLOSE, &code.to_be_bytes())

@@ -14,6 +14,7 @@ mod apps;
 mod client;
 pub mod frame;
 pub mod http;
+pub mod presence;
 pub mod publisher;
 pub mod server;
 mod tcp;
@@ -22,7 +23,7 @@ pub mod websocket;
 use std::time::Duration;
 
 pub use apps::{A, App, B, Config, D, O, Q, T};
-pub use client::{Client, Event};
+pub use client::{Client, Event, expect_refused};
 pub use frame::{Frame, client_frame, text_frame};
 pub use publisher::{Publisher, Response, signed_target};
 pub use server::{Server, on_shards, on_shards_at_once, on_shards_with};
