@@ -109,7 +109,8 @@ impl Shard {
             return self.wheel.set(slot, secs + pong);
         }
         if !hot.flags.has(Flag::Pinged) {
-            let due = hot.last_seen_secs + activity;
+            // A second more, since the frame may have come at the end of its second.
+            let due = hot.last_seen_secs + activity + 1;
             if secs < due {
                 return self.wheel.set(slot, due);
             }
