@@ -1,8 +1,8 @@
 //! Who is alive: pings of both levels in both directions, and the silent client that is closed.
 //!
 //! The server asks after 2 seconds of silence and closes after one more. Its wheel turns once a
-//! second, so that either may come up to a second later; how much earlier or later than that is
-//! the machine's doing, and the bounds here are wide enough for a busy one.
+//! second, so that either may come up to a second later; the bounds here are wide enough for a
+//! busy machine.
 
 mod support;
 
@@ -97,8 +97,9 @@ fn a_client_that_answers_nothing_is_pinged_then_closed_with_4201() {
         let ping = client.frame();
         assert_eq!((ping.opcode, &*ping.payload), (PING, &b""[..]));
         let asked_after = silent_since.elapsed();
-        let second = Duration::from_secs(1);
-        assert!(asked_after > ACTIVITY - second, "{asked_after:?}");
+        // The server has counted from the message, we from its answer.
+        let way = Duration::from_millis(200);
+        assert!(asked_after > ACTIVITY - way, "{asked_after:?}");
         let reason = client.expect_closed(4201);
         assert!(!reason.is_empty());
         let closed_after = silent_since.elapsed();
@@ -106,6 +107,7 @@ fn a_client_that_answers_nothing_is_pinged_then_closed_with_4201() {
             closed_after > asked_after + PONG_WAIT / 2,
             "{asked_after:?} {closed_after:?}"
         );
+        let second = Duration::from_secs(1);
         let latest = ACTIVITY + PONG_WAIT + second + 3 * second;
         assert!(closed_after < latest, "{closed_after:?}");
     });
