@@ -51,8 +51,10 @@ pub struct Pending {
 #[derive(Debug, Default)]
 pub struct Extra {
     pub pending: Option<Pending>,
-    /// Dense with holes; `Sub::extra` points here.
+    /// `Sub::extra` points here.
     pub memberships: Vec<Option<Membership>>,
+    /// Indexes of `memberships` that are free.
+    holes: Vec<u32>,
     /// Local channel to index in `subs`, from [`SUBSCRIPTIONS_SCANNED_MAX`] on.
     pub index: Option<HashMap<u32, u32>>,
     /// Numbers of subscribe attempts that asked a home, never given twice.
@@ -127,15 +129,15 @@ impl Session {
     /// Adds a subscription and returns its index.
     pub fn add(&mut self, channel: u32, position: u32, membership: Option<Membership>) -> u32 {
         let extra = membership.map_or(Sub::PLAIN, |membership| {
-            let memberships = &mut self.extra().memberships;
-            match memberships.iter().position(Option::is_none) {
+            let extra = self.extra();
+            match extra.holes.pop() {
                 Some(hole) => {
-                    memberships[hole] = Some(membership);
-                    hole as u32
+                    extra.memberships[hole as usize] = Some(membership);
+                    hole
                 }
                 None => {
-                    memberships.push(Some(membership));
-                    (memberships.len() - 1) as u32
+                    extra.memberships.push(Some(membership));
+                    (extra.memberships.len() - 1) as u32
                 }
             }
         });
@@ -165,15 +167,11 @@ impl Session {
     pub fn remove(&mut self, nth: u32) -> (Sub, Option<Membership>, Option<Sub>) {
         let removed = self.subs.swap_remove(nth as usize);
         let moved = self.subs.get(nth as usize).copied();
-        let membership = (removed.extra != Sub::PLAIN)
-            .then(|| {
-                self.extra
-                    .as_mut()?
-                    .memberships
-                    .get_mut(removed.extra as usize)?
-                    .take()
-            })
-            .flatten();
+        let membership = self.extra.as_mut().and_then(|extra| {
+            let membership = extra.memberships.get_mut(removed.extra as usize)?.take()?;
+            extra.holes.push(removed.extra);
+            Some(membership)
+        });
         if let Some(index) = self.extra.as_mut().and_then(|extra| extra.index.as_mut()) {
             index.remove(&removed.channel);
             if let Some(moved) = moved {

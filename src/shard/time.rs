@@ -145,7 +145,8 @@ impl Shard {
 
     /// Pings that have entered the kernel: the pong deadline begins.
     pub fn on_pings_sent(&mut self) {
-        let secs = self.time_secs();
+        // Counted from the end of this second, or a short deadline would be mostly over.
+        let secs = self.time_secs() + 1;
         for slot in std::mem::take(&mut self.outbox.outcomes.pinged) {
             self.conns.session(slot).pinged_secs = secs;
         }
