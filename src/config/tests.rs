@@ -572,3 +572,12 @@ fn the_markdown_has_a_line_for_every_option() {
         assert_eq!(line.matches('|').count(), 5, "{line}");
     }
 }
+
+#[test]
+fn the_readme_has_the_options_as_they_are_printed() {
+    let readme = include_str!("../../README.md");
+    assert!(
+        readme.contains(markdown().trim_end()),
+        "put the output of `shardcast config --markdown` into README.md"
+    );
+}
