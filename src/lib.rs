@@ -68,3 +68,5 @@ pub mod side;
 
 #[cfg(test)]
 mod seed;
+#[cfg(test)]
+mod sim;

@@ -32,6 +32,8 @@ pub mod conns;
 pub mod deliver;
 pub mod flush;
 pub mod home;
+#[cfg(test)]
+mod inspect;
 pub mod leave;
 pub mod message;
 pub mod open;
@@ -197,7 +199,7 @@ pub struct Shard {
     expired: Vec<SessionKey>,
     released: Vec<u32>,
     #[cfg(test)]
-    pub mutations: Mutations,
+    mutations: Mutations,
 }
 
 /// Rules of the design that a test switches off, to show that the simulation sees it.

@@ -1,0 +1,148 @@
+//! What has to hold when nothing moves, and at the end.
+
+use std::collections::BTreeMap;
+
+use super::peer::Kind;
+use super::plan::APPS;
+use super::world::World;
+
+impl World {
+    /// Whether the Close that a client has got was one that it may get.
+    pub(super) fn check_close(&mut self, at: usize) {
+        let draining = self.nodes[self.peers[at].shard].shard.is_draining();
+        let cut_off = self.peers[at].cut_off;
+        let Some(client) = self.peers[at].client() else {
+            return;
+        };
+        match client.closed {
+            None => assert!(cut_off, "the stream has ended without a Close"),
+            Some(4201) => assert!(
+                client.mute,
+                "closed for silence, though it answers: {client:?}"
+            ),
+            Some(4200) => assert!(draining, "told to reconnect without a drain"),
+            Some(4100) => {}
+            Some(4004) => assert_eq!(client.app, 1, "only this app has a quota"),
+            code => assert_eq!(code, client.closing, "closed without a reason"),
+        }
+    }
+
+    /// Nothing moves: everybody has everything, and the homes know exactly who is there.
+    pub(super) fn check_calm(&mut self) {
+        let mut truth: BTreeMap<usize, Vec<Option<&'static str>>> = BTreeMap::new();
+        for &at in &self.present {
+            let shard = self.peers[at].shard;
+            let has_part = self.peers[at].has_part();
+            match &mut self.peers[at].kind {
+                Kind::Publisher(publisher) => assert!(publisher.requests.is_empty() && !has_part),
+                Kind::Client(client) => {
+                    let Some(key) = client.key else { continue };
+                    if !self.nodes[shard].shard.is_open(key.slot) || client.closed.is_some() {
+                        continue;
+                    }
+                    assert!(!has_part, "half a frame, and no more comes");
+                    client.settle(&self.model);
+                    let told: Vec<_> = client.subs.keys().collect();
+                    let session: Vec<_> = client.session.keys().collect();
+                    assert_eq!(told, session, "what a client was told is what it has");
+                    for (&channel, &user) in &client.session {
+                        let name = self.model.channels[channel].name;
+                        assert!(
+                            client.has_all(channel, &self.model),
+                            "{name}: an event is missing"
+                        );
+                        truth.entry(channel).or_default().push(user);
+                    }
+                }
+            }
+        }
+        for channel in 0..self.model.channels.len() {
+            self.check_channel(channel, truth.get(&channel).map_or(&[], Vec::as_slice));
+        }
+    }
+
+    /// Counts and members at the home against the sessions themselves.
+    fn check_channel(&self, at: usize, sessions: &[Option<&'static str>]) {
+        let channel = &self.model.channels[at];
+        let home = &self.nodes[channel.home].shard;
+        let found = home.home_channel(APPS[channel.app].0, channel.name);
+        let counts = found.map(|found| found.counts()).unwrap_or_default();
+        let name = channel.name;
+        assert_eq!(
+            counts.subscriptions as usize,
+            sessions.len(),
+            "subscriptions of {name}: {:?}; {:?}",
+            self.nodes
+                .iter()
+                .map(|n| n.shard.local_channel(APPS[channel.app].0, name))
+                .collect::<Vec<_>>(),
+            channel
+        );
+        assert_eq!(
+            counts.subscriptions,
+            channel.counts().subscriptions,
+            "{name} in the model"
+        );
+        let mut users: Vec<&str> = sessions.iter().copied().flatten().collect();
+        users.sort_unstable();
+        users.dedup();
+        let members = found.into_iter().flat_map(|found| found.members());
+        let mut members: Vec<String> = members
+            .map(|member| String::from_utf8_lossy(member.id()).replace(r#"\""#, ""))
+            .collect();
+        members.sort_unstable();
+        assert_eq!(members, users, "members of {name}");
+    }
+
+    /// The drain is over: nobody is connected any more, unless it is to be waited for.
+    pub(super) fn check_drained(&mut self) {
+        for node in &self.nodes {
+            let open = (0..node.tasks.len()).filter(|&slot| node.shard.is_open(slot as u32));
+            assert_eq!(open.count(), 0, "a session has outlived the drain");
+        }
+    }
+
+    /// All have left: nothing is kept but cached events.
+    pub(super) fn check_empty(&mut self) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let shard = &node.shard;
+            assert!(shard.is_empty(), "shard {at} is not empty");
+            assert_eq!(
+                shard.palette_held(),
+                (0, 0, 0),
+                "bytes are left at shard {at}"
+            );
+            assert_eq!(
+                shard.subscriptions(),
+                0,
+                "subscriptions are left at shard {at}"
+            );
+            assert_eq!(shard.counters.sequence_gaps, 0);
+            let cached = self.model.channels.iter().filter(|channel| {
+                let found = shard.home_channel(APPS[channel.app].0, channel.name);
+                let found = found.filter(|_| channel.home == at);
+                if let Some(found) = found {
+                    assert_eq!(found.counts().subscriptions, 0, "{}", channel.name);
+                    assert_eq!(found.members().count(), 0, "{}", channel.name);
+                    assert!(channel.is_cache(), "{} is kept for nothing", channel.name);
+                }
+                found.is_some()
+            });
+            assert_eq!(
+                cached.count(),
+                shard.home_channels(),
+                "unknown channels at shard {at}"
+            );
+        }
+        assert_eq!(self.capacity.taken(), 0);
+        for app in self.scene.apps.iter() {
+            assert_eq!(app.quota.taken(), 0, "quota of {}", app.id);
+        }
+        assert!(
+            self.model
+                .channels
+                .iter()
+                .all(|channel| channel.roster.is_empty())
+        );
+    }
+}

@@ -1,0 +1,398 @@
+//! A client: parses the bytes it gets and checks each against what the model says.
+//!
+//! Two views are kept apart. What the *server* has been made to do: the session's subscriptions,
+//! changed when a message is handled. And what the *client* has been told: answers come in the
+//! order of the messages that they answer (WebSocket spec 3.2), so whatever was handled waits in
+//! `expected` until an answer shows that it has happened.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::pusher::socket_id::SocketId;
+use crate::shard::message::SessionKey;
+
+use super::model::Model;
+use super::text;
+
+/// What a client says; the text itself is beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Ping,
+    Pong,
+    Subscribe {
+        channel: usize,
+        valid: bool,
+        user: Option<&'static str>,
+    },
+    Unsubscribe {
+        channel: usize,
+    },
+    Event {
+        channel: usize,
+        number: u64,
+    },
+    Nonsense,
+}
+
+/// What the client will see of a message that the server has handled.
+#[derive(Debug)]
+pub(super) enum Expect {
+    Greeting,
+    Pong,
+    /// A plain subscribe, and the first entry of the log that may come.
+    Succeeded {
+        channel: usize,
+        from: usize,
+    },
+    /// A subscribe that asked its home.
+    Asked {
+        channel: usize,
+        subscription: u32,
+    },
+    Error(Option<u16>),
+    SubscriptionError,
+    /// No answer: an unsubscribe.
+    Gone {
+        channel: usize,
+    },
+    /// No answer: a client event, which has been accepted.
+    Published {
+        number: u64,
+    },
+}
+
+/// Where in a channel's log a subscription is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cursor {
+    /// The next entry is this one.
+    At(usize),
+    /// The first entry is one of these: plain subscriptions may get what was under way, and must
+    /// get all that came after their success (decisions 7).
+    Between(usize, usize),
+}
+
+/// One WebSocket connection, from the visitor's side.
+#[derive(Debug)]
+pub(super) struct Client {
+    rules: Rules,
+    pub(super) app: usize,
+    pub(super) shard: usize,
+    pub(super) key: Option<SessionKey>,
+    pub(super) socket_id: Option<SocketId>,
+    pub(super) expected: VecDeque<Expect>,
+    /// Payloads of pings that have not been answered.
+    pub(super) pongs: Vec<Vec<u8>>,
+    /// What the client has been told it is subscribed to.
+    pub(super) subs: BTreeMap<usize, Cursor>,
+    /// The text that has to come next.
+    pub(super) due: Option<Rc<str>>,
+    /// What the session is subscribed to, and as whom.
+    pub(super) session: BTreeMap<usize, Option<&'static str>>,
+    pub(super) pending: Option<(usize, Option<&'static str>)>,
+    /// Subscribes that have asked so far.
+    pub(super) asked: u32,
+    /// What the client itself intends, by what it has sent.
+    pub(super) wants: Vec<usize>,
+    /// Says nothing more, and answers no ping.
+    pub(super) mute: bool,
+    /// The code of the Close that it has sent.
+    pub(super) closing: Option<u16>,
+    /// The code of the Close that it has got.
+    pub(super) closed: Option<u16>,
+}
+
+impl Client {
+    pub(super) fn new(app: usize, shard: usize, rules: Rules) -> Self {
+        Self {
+            rules,
+            app,
+            shard,
+            key: None,
+            socket_id: None,
+            expected: VecDeque::new(),
+            pongs: Vec::new(),
+            subs: BTreeMap::new(),
+            due: None,
+            session: BTreeMap::new(),
+            pending: None,
+            asked: 0,
+            wants: Vec::new(),
+            mute: false,
+            closing: None,
+            closed: None,
+        }
+    }
+
+    /// A text from the server; the answer to it, if it wants one.
+    pub(super) fn on_text(&mut self, text: &str, model: &mut Model) -> Option<Action> {
+        if let Some(due) = self.due.take() {
+            assert_eq!(text, &*due, "this text belongs directly behind the success");
+            return None;
+        }
+        let (event, channel) = text::head(text);
+        match event {
+            "pusher:connection_established" => self.on_greeting(text, model),
+            "pusher:ping" => return (!self.mute).then_some(Action::Pong),
+            "pusher:pong" => {
+                let answered = self.answered(model);
+                assert!(
+                    matches!(answered, Expect::Pong),
+                    "a pong instead of {answered:?}"
+                );
+            }
+            "pusher:error" => self.on_error(text::error_code(text), model),
+            "pusher:subscription_error" => {
+                let answered = self.answered(model);
+                assert!(
+                    matches!(answered, Expect::SubscriptionError),
+                    "{text}: {answered:?}"
+                );
+            }
+            "pusher_internal:subscription_succeeded" => self.on_succeeded(text, model),
+            _ => {
+                let channel = channel.unwrap_or_else(|| panic!("no channel: {text}"));
+                self.on_channel_text(model.channel(self.app, channel), text, model);
+            }
+        }
+        None
+    }
+
+    /// The message that is answered now. What was expected before it and has no answer has happened.
+    fn answered(&mut self, model: &Model) -> Expect {
+        loop {
+            match self
+                .expected
+                .pop_front()
+                .expect("an answer that nothing asked for")
+            {
+                Expect::Gone { channel } => {
+                    self.subs.remove(&channel);
+                }
+                Expect::Published { number } => {
+                    assert!(
+                        model.is_accepted(number),
+                        "answered before its event was accepted"
+                    );
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Everything has been answered: only what has no answer may be left.
+    pub(super) fn settle(&mut self, model: &Model) {
+        self.expected.push_back(Expect::Pong);
+        let last = self.answered(model);
+        assert!(
+            matches!(last, Expect::Pong) && self.expected.is_empty(),
+            "never answered: {last:?}"
+        );
+        assert!(self.due.is_none() && self.pongs.is_empty(), "{self:?}");
+    }
+
+    fn on_greeting(&mut self, text: &str, model: &Model) {
+        let answered = self.answered(model);
+        assert!(
+            matches!(answered, Expect::Greeting),
+            "a greeting instead of {answered:?}"
+        );
+        let (_, rest) = text
+            .split_once(r#"socket_id\":\""#)
+            .expect("a greeting has an id");
+        let (id, _) = rest.split_once('\\').expect("the id ends");
+        self.socket_id = SocketId::parse(id).expect("an id").possible();
+        assert!(self.socket_id.is_some(), "{text}");
+    }
+
+    fn on_error(&mut self, code: Option<u16>, model: &Model) {
+        match self.answered(model) {
+            Expect::Error(expected) => assert_eq!(code, expected),
+            Expect::Asked { subscription, .. } => {
+                let outcome = model.outcome(self.key.expect("it has asked"), subscription);
+                assert!(
+                    outcome.succeeded.is_none(),
+                    "refused instead of {outcome:?}"
+                );
+                assert_eq!(code, Some(4100));
+                if self.rules.subscription_errors {
+                    self.expected.push_front(Expect::SubscriptionError);
+                }
+            }
+            answered => panic!("error {code:?} instead of {answered:?}"),
+        }
+    }
+
+    fn on_succeeded(&mut self, text: &str, model: &mut Model) {
+        match self.answered(model) {
+            Expect::Succeeded { channel, from } => {
+                assert_eq!(text, text::succeeded(model.channels[channel].name));
+                let end = model.channels[channel].log.len();
+                let before = self.subs.insert(channel, Cursor::Between(from, end));
+                assert!(before.is_none(), "subscribed twice: {text}");
+            }
+            Expect::Asked {
+                channel,
+                subscription,
+            } => {
+                let outcome = model.outcome(self.key.expect("it has asked"), subscription);
+                assert_eq!(Some(text), outcome.succeeded.as_deref());
+                self.due = outcome.cache.clone();
+                let before = self.subs.insert(channel, Cursor::At(outcome.from));
+                assert!(before.is_none(), "subscribed twice: {text}");
+            }
+            answered => panic!("{text} instead of {answered:?}"),
+        }
+    }
+
+    /// A text of a channel has to be the next one of its log.
+    fn on_channel_text(&mut self, at: usize, text: &str, model: &mut Model) {
+        let channel = &mut model.channels[at];
+        let cursor = self.subs.get_mut(&at);
+        let cursor = cursor.unwrap_or_else(|| panic!("not subscribed, yet got {text}"));
+        let is_mine = |n: usize| {
+            channel.log[n]
+                .except
+                .is_none_or(|id| Some(id) != self.socket_id)
+        };
+        let (first, last) = match *cursor {
+            Cursor::At(next) => (next, next),
+            Cursor::Between(first, last) => (first, last),
+        };
+        // What is not for this client may lie before the first entry that it has to get.
+        let end = (last..channel.log.len())
+            .find(|&n| is_mine(n))
+            .map_or(channel.log.len(), |n| n + 1);
+        let found = (first..end).find(|&n| is_mine(n) && *channel.log[n].text == *text);
+        let found = found.unwrap_or_else(|| {
+            let next: Vec<_> = channel.log[first..end].iter().rev().take(2).collect();
+            panic!("got {text}\nat {cursor:?}, where the log ends in {next:?}")
+        });
+        *cursor = Cursor::At(found + 1);
+        let seen = &mut channel.seen[self.shard];
+        *seen = (*seen).max(found + 1);
+    }
+
+    /// Whether every entry that is for this client has come.
+    pub(super) fn has_all(&self, at: usize, model: &Model) -> bool {
+        let next = match self.subs[&at] {
+            Cursor::At(next) => next,
+            Cursor::Between(_, last) => last,
+        };
+        let rest = &model.channels[at].log[next..];
+        rest.iter()
+            .all(|entry| entry.except.is_some() && entry.except == self.socket_id)
+    }
+
+    /// The server handles a message on an open session. `refused` says whether it counted a refused
+    /// client event. Returns whether later messages have to wait.
+    pub(super) fn on_handled(&mut self, action: &Action, refused: bool, model: &mut Model) -> bool {
+        let mut is_event_refused = false;
+        match *action {
+            Action::Ping => self.expected.push_back(Expect::Pong),
+            Action::Pong => {}
+            Action::Nonsense => self.expected.push_back(Expect::Error(None)),
+            Action::Subscribe {
+                channel,
+                valid,
+                user,
+            } => {
+                return self.on_subscribe(channel, valid, user, model);
+            }
+            Action::Unsubscribe { channel } => {
+                self.expected
+                    .push_back(match self.session.remove(&channel) {
+                        Some(_) => Expect::Gone { channel },
+                        None => Expect::Error(None),
+                    })
+            }
+            Action::Event { channel, number } => {
+                let may = self.may_publish(channel, model);
+                assert!(
+                    may || refused,
+                    "a client event was accepted that may not be sent"
+                );
+                model.events[number as usize].user = self.session.get(&channel).copied().flatten();
+                is_event_refused = refused;
+                if refused {
+                    model.refuse(number);
+                    self.expected.push_back(Expect::Error(Some(4301)));
+                } else {
+                    self.expected.push_back(Expect::Published { number });
+                }
+            }
+        }
+        assert_eq!(refused, is_event_refused);
+        false
+    }
+
+    fn may_publish(&self, channel: usize, model: &Model) -> bool {
+        self.app == 0 && model.channels[channel].needs_auth() && self.session.contains_key(&channel)
+    }
+
+    fn on_subscribe(
+        &mut self,
+        at: usize,
+        valid: bool,
+        user: Option<&'static str>,
+        model: &Model,
+    ) -> bool {
+        let channel = &model.channels[at];
+        let full = self
+            .rules
+            .subscriptions_max
+            .is_some_and(|max| self.session.len() >= max as usize);
+        if self.session.contains_key(&at) {
+            self.expected.push_back(Expect::Error(None));
+            return false;
+        }
+        if channel.needs_auth() && !valid {
+            self.refused(Some(4009));
+            return false;
+        }
+        if full {
+            self.refused(Some(4100));
+            return false;
+        }
+        if channel.is_asked() {
+            self.asked += 1;
+            self.pending = Some((at, user));
+            let subscription = self.asked;
+            self.expected.push_back(Expect::Asked {
+                channel: at,
+                subscription,
+            });
+            return true;
+        }
+        self.session.insert(at, user);
+        let from = channel.seen[self.shard];
+        self.expected
+            .push_back(Expect::Succeeded { channel: at, from });
+        false
+    }
+
+    fn refused(&mut self, code: Option<u16>) {
+        self.expected.push_back(Expect::Error(code));
+        if self.rules.subscription_errors {
+            self.expected.push_back(Expect::SubscriptionError);
+        }
+    }
+
+    /// The pending subscribe has been answered: the session is subscribed, or was refused.
+    pub(super) fn on_resumed(&mut self, model: &Model) {
+        let (channel, user) = self
+            .pending
+            .take()
+            .expect("resumed because something was pending");
+        let outcome = model.outcome(self.key.expect("it has asked"), self.asked);
+        if outcome.succeeded.is_some() {
+            self.session.insert(channel, user);
+        }
+    }
+}
+
+/// Settings that decide what a client sees.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) subscription_errors: bool,
+    pub(super) subscriptions_max: Option<u32>,
+}

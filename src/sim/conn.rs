@@ -1,0 +1,354 @@
+//! The server's side of connections, as tasks of `net` would do it: accept, read, hold back, leave.
+//!
+//! While a subscribe waits for its home a connection's texts are held; pings and a Close are not
+//! (decisions 12). When a stream ends its guard only puts the key aside (decisions 14).
+
+use std::collections::VecDeque;
+
+use crate::pusher::json::StringSource;
+use crate::pusher::outbound;
+use crate::pusher::socket_id::SocketId;
+use crate::shard::message::{Answer, Frame, Origin, Publish, ReplyTo, SessionKey};
+use crate::shard::open::Upgrade;
+use crate::shard::text::Next;
+
+use super::client::{Action, Expect};
+use super::model::Channel;
+use super::peer::{Input, Request, UPGRADED};
+use super::plan::{APPS, Rule};
+use super::text;
+use super::world::World;
+
+/// The name of events over HTTP, and of client events.
+pub(super) const API_EVENT: &str = "e";
+pub(super) const CLIENT_EVENT: &str = "client-e";
+
+/// Messages of one connection that a turn reads.
+const READS_MAX: usize = 8;
+
+/// A connection of a shard.
+pub(super) struct Task {
+    pub(super) peer: usize,
+    pub(super) key: SessionKey,
+    pub(super) fd: i32,
+    /// Texts that wait for `Joined`.
+    pub(super) held: VecDeque<(Action, String)>,
+    /// The kernel has refused bytes.
+    pub(super) blocked: bool,
+    /// Its outbox is half full: nothing is read.
+    pub(super) paused: bool,
+    /// The guard has been dropped.
+    pub(super) left: bool,
+    question: Option<Question>,
+}
+
+/// A publish with `info` whose answers are not complete.
+struct Question {
+    number: u64,
+    missing: usize,
+}
+
+impl World {
+    /// Input of shard `at`: accepts, then every connection's turn to be written to and read from.
+    pub(super) fn input(&mut self, at: usize) {
+        self.nodes[at].shard.on_time(self.now);
+        while self.nodes[at].shard.may_read()
+            && let Some(peer) = self.nodes[at].backlog.pop_front()
+        {
+            self.accept(at, peer);
+        }
+        for slot in 0..self.nodes[at].tasks.len() {
+            self.watch(at, slot);
+            self.read(at, slot);
+        }
+    }
+
+    fn accept(&mut self, at: usize, peer: usize) {
+        let fd = self.kernel.open(peer);
+        let node = &mut self.nodes[at];
+        let key = node.shard.on_accept(fd);
+        let slot = key.slot as usize;
+        if node.tasks.len() <= slot {
+            node.tasks.resize_with(slot + 1, || None);
+        }
+        assert!(node.tasks[slot].is_none(), "slot {slot} is given out twice");
+        node.tasks[slot] = Some(Task {
+            peer,
+            key,
+            fd,
+            held: VecDeque::new(),
+            blocked: false,
+            paused: false,
+            left: false,
+            question: None,
+        });
+        if let Some(client) = self.peers[peer].client() {
+            client.key = Some(key);
+        }
+    }
+
+    /// A blocked socket that takes bytes again.
+    fn watch(&mut self, at: usize, slot: usize) {
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot]
+            .as_mut()
+            .filter(|task| task.blocked && !task.left)
+        else {
+            return;
+        };
+        let socket = self.kernel.socket(task.fd);
+        let gone = self.peers[task.peer].gone;
+        if gone || socket.is_some_and(|socket| socket.takes()) {
+            task.blocked = false;
+            node.shard.on_writable(task.key);
+        }
+    }
+
+    fn read(&mut self, at: usize, slot: usize) {
+        for _ in 0..READS_MAX {
+            let node = &mut self.nodes[at];
+            let Some(task) = node.tasks[slot].as_mut() else {
+                return;
+            };
+            if task.left || task.paused || task.question.is_some() || !node.shard.may_read() {
+                return;
+            }
+            let peer = &mut self.peers[task.peer];
+            let Some(input) = peer.to_server.pop_front() else {
+                if peer.gone {
+                    self.drop_guard(at, slot);
+                }
+                return;
+            };
+            self.on_input(at, slot, input);
+            let node = &mut self.nodes[at];
+            if let Some(task) = node.tasks[slot].as_mut() {
+                task.paused = node.shard.pause_if_half_full(slot as u32);
+            }
+        }
+    }
+
+    /// The stream of a connection has ended.
+    pub(super) fn drop_guard(&mut self, at: usize, slot: usize) {
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot].as_mut().filter(|task| !task.left) else {
+            return;
+        };
+        task.left = true;
+        node.departed.push(task.key);
+        // Rule 14 off: the guard closes the descriptor itself.
+        if self.plan.off == Some(Rule::CloseLast) {
+            self.kernel.close(task.fd);
+        }
+    }
+
+    fn on_input(&mut self, at: usize, slot: usize, input: Input) {
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot].as_mut() else {
+            return;
+        };
+        match input {
+            Input::Upgrade => self.open(at, slot),
+            Input::Text(action, text) => {
+                if node.shard.is_waiting(slot as u32) || !task.held.is_empty() {
+                    task.held.push_back((action, text));
+                } else {
+                    self.text(at, slot, &action, &text);
+                }
+            }
+            Input::Ping(payload) => {
+                if node.shard.is_open(slot as u32)
+                    && let Some(client) = self.peers[task.peer].client()
+                {
+                    client.pongs.push(payload.clone());
+                }
+                node.shard.on_ping(slot as u32, &payload);
+            }
+            Input::Pong => node.shard.on_pong(slot as u32),
+            Input::Close(code) => node.shard.on_close(slot as u32, code),
+            Input::Request(request) => self.request(at, slot, &request),
+        }
+    }
+
+    fn open(&mut self, at: usize, slot: usize) {
+        let random = (self.chance.next(), self.chance.next() as u16);
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot].as_ref() else {
+            return;
+        };
+        let Some(client) = self.peers[task.peer].client() else {
+            return;
+        };
+        let (index, key, _) = APPS[client.app];
+        node.shard
+            .answer_http(slot as u32, |out| out.extend_from_slice(UPGRADED));
+        let app = node
+            .shard
+            .apps()
+            .by_index(index)
+            .cloned()
+            .expect("the app is there");
+        let full = app
+            .settings
+            .connections_max
+            .is_some_and(|max| app.quota.taken() >= max);
+        let upgrade = Upgrade {
+            key: Some(key),
+            protocol: Some("7"),
+            origin: None,
+            tls: false,
+            random,
+        };
+        let opened = node.shard.on_open(slot as u32, upgrade);
+        assert_eq!(opened, !full && !node.shard.is_draining());
+        client.expected.push_back(match (opened, full) {
+            (true, _) => Expect::Greeting,
+            (false, true) => Expect::Error(Some(4004)),
+            (false, false) => Expect::Error(Some(4200)),
+        });
+    }
+
+    fn text(&mut self, at: usize, slot: usize, action: &Action, text: &str) {
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot].as_ref() else {
+            return;
+        };
+        let is_open = node.shard.is_open(slot as u32);
+        let refused = node.shard.counters.client_events_refused;
+        let next = node.shard.on_text(slot as u32, text);
+        let Some(client) = self.peers[task.peer].client().filter(|_| is_open) else {
+            return;
+        };
+        let refused = node.shard.counters.client_events_refused > refused;
+        let waits = client.on_handled(action, refused, &mut self.model);
+        assert_eq!(next, if waits { Next::Wait } else { Next::Go }, "{text}");
+        if let Action::Event { channel, number } = *action
+            && !refused
+        {
+            let except = client.socket_id;
+            self.pass_by(at, number, channel, except, None);
+        }
+    }
+
+    /// Rule 1 off: an event for a channel at home here has been applied without passing an inbox.
+    fn pass_by(
+        &mut self,
+        at: usize,
+        number: u64,
+        channel: usize,
+        except: Option<SocketId>,
+        ask: Option<(ReplyTo, u32)>,
+    ) {
+        let Channel { home, name, .. } = self.model.channels[channel];
+        if self.plan.off != Some(Rule::OwnInbox) || home != at {
+            return;
+        }
+        self.model.accept(number, channel, except, ask);
+        let event = self.model.events[number as usize];
+        if self.model.channels[channel].is_cache() && event.name == API_EVENT {
+            let text = text::event(event.name, name, &text::data(number, event.padding), None);
+            self.model.keep(channel, &text, self.nodes[at].shard.now());
+        }
+    }
+
+    /// The subscribe that a session waited for is answered: what it has sent since goes on.
+    pub(super) fn resume(&mut self, at: usize, key: SessionKey) {
+        let slot = key.slot as usize;
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot].as_ref().filter(|task| task.key == key) else {
+            return;
+        };
+        if node.shard.is_open(key.slot)
+            && let Some(client) = self.peers[task.peer].client()
+        {
+            client.on_resumed(&self.model);
+        }
+        while !self.nodes[at].shard.is_waiting(key.slot)
+            && let Some(task) = self.nodes[at].tasks[slot].as_mut()
+            && let Some((action, text)) = task.held.pop_front()
+        {
+            self.text(at, slot, &action, &text);
+        }
+    }
+
+    fn request(&mut self, at: usize, slot: usize, request: &Request) {
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot].as_mut() else {
+            return;
+        };
+        let generation = task.key.generation;
+        let to = ReplyTo {
+            shard: at as u16,
+            slot: slot as u32,
+            generation,
+        };
+        let publishes = request.channels.iter().zip(0..).map(|(&channel, nth)| {
+            let channel = &self.model.channels[channel];
+            let app = APPS[channel.app].0;
+            let padding = self.model.events[request.number as usize].padding;
+            let data = text::data(request.number, padding);
+            Publish {
+                app,
+                hash: node.shard.hash(app, channel.name),
+                channel: channel.name.into(),
+                frame: Frame::text(|out| {
+                    let (name, data) = (StringSource::Text(API_EVENT), StringSource::Text(&data));
+                    outbound::event(out, name, channel.name, data, None);
+                }),
+                except: request.except,
+                origin: Origin::Api,
+                cached: channel.is_cache(),
+                ask: request.info.then_some((to, nth)),
+            }
+        });
+        let publishes = publishes.collect();
+        node.shard.begin_serving(slot as u32);
+        let accepted = node.shard.on_publish(publishes).is_ok();
+        if !accepted {
+            self.model.refuse(request.number);
+            answer(node, slot, "503", request.number);
+        } else if request.info {
+            task.question = Some(Question {
+                number: request.number,
+                missing: request.channels.len(),
+            });
+        } else {
+            answer(node, slot, "200", request.number);
+        }
+        self.nodes[at].shard.end_serving();
+        for (&channel, nth) in request.channels.iter().zip(0..).filter(|_| accepted) {
+            let ask = request.info.then_some((to, nth));
+            self.pass_by(at, request.number, channel, request.except, ask);
+        }
+    }
+
+    /// The counts of one channel have come for a request that waits for them.
+    pub(super) fn on_answer(&mut self, at: usize, to: ReplyTo, found: &Answer) {
+        let expected = self.model.answer(to, found.index);
+        let users = found.counts.users.unwrap_or(0);
+        assert_eq!(
+            (found.counts.subscriptions, users),
+            (expected.subscriptions, expected.users.unwrap_or(0))
+        );
+        let node = &mut self.nodes[at];
+        let task = node.tasks[to.slot as usize].as_mut();
+        let Some(task) = task.filter(|task| task.key.generation == to.generation) else {
+            return;
+        };
+        let Some(question) = &mut task.question else {
+            return;
+        };
+        question.missing -= 1;
+        if question.missing == 0 {
+            let number = question.number;
+            task.question = None;
+            answer(node, to.slot as usize, "200", number);
+        }
+    }
+}
+
+fn answer(node: &mut super::world::Node, slot: usize, status: &str, number: u64) {
+    let line = format!("{status} {number}\n");
+    node.shard
+        .answer_http(slot as u32, |out| out.extend_from_slice(line.as_bytes()));
+}

@@ -1,0 +1,387 @@
+//! The model: what every subscriber of a channel is to get, from the order in which messages enter
+//! the inbox of its home.
+//!
+//! A channel is a log of texts. Publishes add to it, and so do members who come and go; whoever
+//! asked its home gets the log from the entry at which the question was accepted, without gap or
+//! repeat. Nothing here knows shards, rounds, runs or queues.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::app::AppTable;
+use crate::clock::Now;
+use crate::pusher::socket_id::SocketId;
+use crate::shard::channel::{ChannelHasher, home};
+use crate::shard::message::{Counts, Member, Publish, ReplyTo, SessionKey, ShardMessage, Ticket};
+
+use super::plan::{APPS, NAMES};
+use super::text;
+
+/// One text that a channel's subscribers get, except one of them.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) text: Rc<str>,
+    pub(super) except: Option<SocketId>,
+}
+
+/// A member of a presence channel, with its connections in the order of joining.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) id: Box<str>,
+    /// Who, which subscribe of theirs, and what they said of the user.
+    pub(super) connections: Vec<(SessionKey, u32, Box<str>)>,
+}
+
+impl User {
+    /// What the oldest live connection said.
+    pub(super) fn info(&self) -> &str {
+        &self.connections[0].2
+    }
+}
+
+/// A channel of an app.
+#[derive(Debug)]
+pub(super) struct Channel {
+    /// Place of the app in [`APPS`].
+    pub(super) app: usize,
+    pub(super) name: &'static str,
+    pub(super) home: usize,
+    pub(super) log: Vec<Entry>,
+    pub(super) roster: Vec<User>,
+    members_max: usize,
+    /// Subscriptions that the home was told of, by shard.
+    told: Vec<u32>,
+    /// The last event of the API that the home has taken, and when it expires.
+    cached: Option<(Rc<str>, Now)>,
+    /// By shard, where in the log its clients are at least: nobody who comes later gets less.
+    pub(super) seen: Vec<usize>,
+}
+
+impl Channel {
+    pub(super) fn is_presence(&self) -> bool {
+        self.name.starts_with("presence-")
+    }
+
+    pub(super) fn is_cache(&self) -> bool {
+        self.name.contains("cache-")
+    }
+
+    pub(super) fn needs_auth(&self) -> bool {
+        self.is_presence() || self.name.starts_with("private-")
+    }
+
+    /// Whether a subscribe has to ask the home (decisions 7).
+    pub(super) fn is_asked(&self) -> bool {
+        self.is_presence() || self.is_cache()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let connections = self.roster.iter().map(|user| user.connections.len() as u32);
+        match self.is_presence() {
+            true => Counts {
+                subscriptions: connections.sum(),
+                users: Some(self.roster.len() as u32),
+            },
+            false => Counts {
+                subscriptions: self.told.iter().sum(),
+                users: None,
+            },
+        }
+    }
+}
+
+/// How a subscribe that asked will be answered.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// The text of success, or none if there is no room.
+    pub(super) succeeded: Option<String>,
+    /// The first entry of the log that is for the newcomer.
+    pub(super) from: usize,
+    /// What follows the success on a cache channel; known once the home has taken the question.
+    pub(super) cache: Option<Rc<str>>,
+}
+
+/// An event that somebody wants to publish on a number of channels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    pub(super) name: &'static str,
+    pub(super) padding: usize,
+    /// Who sent it, where subscribers are told.
+    pub(super) user: Option<&'static str>,
+    /// Channels it is for, and inboxes it has entered.
+    pub(super) wanted: usize,
+    pub(super) accepted: usize,
+    pub(super) refused: bool,
+}
+
+/// What the simulation knows to be true.
+pub(super) struct Model {
+    pub(super) channels: Vec<Channel>,
+    pub(super) events: Vec<Event>,
+    outcomes: HashMap<(SessionKey, u32), Outcome>,
+    /// Counts that the answer to a publish will tell.
+    answers: HashMap<(u16, u32, u32, u32), Counts>,
+    cache_ttl: Duration,
+}
+
+impl Model {
+    pub(super) fn new(shards: u16, hash_key: [u64; 2], apps: &AppTable, ttl: Duration) -> Self {
+        let hasher = ChannelHasher::new(hash_key);
+        let channels = (0..APPS.len())
+            .flat_map(|app| NAMES.map(|name| (app, name)))
+            .map(|(app, name)| {
+                let index = APPS[app].0;
+                let settings = apps.by_index(index).map(|app| &app.settings);
+                Channel {
+                    app,
+                    name,
+                    home: usize::from(home(hasher.hash(index, name), shards)),
+                    log: Vec::new(),
+                    roster: Vec::new(),
+                    members_max: settings.map_or(0, |s| s.presence_members_max as usize),
+                    told: vec![0; usize::from(shards)],
+                    cached: None,
+                    seen: vec![0; usize::from(shards)],
+                }
+            })
+            .collect();
+        Self {
+            channels,
+            events: Vec::new(),
+            outcomes: HashMap::new(),
+            answers: HashMap::new(),
+            cache_ttl: ttl,
+        }
+    }
+
+    /// The channel with this name in the app at place `app`.
+    pub(super) fn channel(&self, app: usize, name: &str) -> usize {
+        let at = self
+            .channels
+            .iter()
+            .position(|c| c.app == app && c.name == name);
+        at.unwrap_or_else(|| panic!("no channel {name}"))
+    }
+
+    /// The number of a new event for so many channels.
+    pub(super) fn new_event(&mut self, name: &'static str, wanted: usize, padding: usize) -> u64 {
+        self.events.push(Event {
+            name,
+            padding,
+            user: None,
+            wanted,
+            accepted: 0,
+            refused: false,
+        });
+        (self.events.len() - 1) as u64
+    }
+
+    /// Whether an event has entered all the inboxes that it is for.
+    pub(super) fn is_accepted(&self, event: u64) -> bool {
+        let event = self.events[event as usize];
+        event.accepted == event.wanted
+    }
+
+    /// An event will never be accepted.
+    pub(super) fn refuse(&mut self, event: u64) {
+        let event = &mut self.events[event as usize];
+        assert_eq!(
+            event.accepted, 0,
+            "an event was refused after it was accepted"
+        );
+        event.refused = true;
+    }
+
+    /// A message enters an inbox.
+    pub(super) fn on_accepted(&mut self, message: &ShardMessage) {
+        match message {
+            ShardMessage::Publish(publish) => self.on_publish(publish),
+            ShardMessage::Interest {
+                channel,
+                source,
+                subscribers,
+                ask,
+                ..
+            } => {
+                let at = self.at(channel.app, &channel.name);
+                self.channels[at].told[usize::from(*source)] = *subscribers;
+                if let Some(ticket) = ask {
+                    let channel = &self.channels[at];
+                    let succeeded = text::succeeded(channel.name);
+                    self.expect(*ticket, Some(succeeded), channel.log.len());
+                }
+            }
+            ShardMessage::Join {
+                channel,
+                ticket,
+                member,
+                ..
+            } => {
+                self.on_join(self.at(channel.app, &channel.name), *ticket, member);
+            }
+            ShardMessage::Leave {
+                channel,
+                session,
+                subscription,
+            } => {
+                self.on_leave(self.at(channel.app, &channel.name), *session, *subscription);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_publish(&mut self, publish: &Publish) {
+        let at = self.at(publish.app, &publish.channel);
+        let text = text::payload(publish.frame.bytes());
+        let number = text::number(text);
+        self.accept(number, at, publish.except, publish.ask);
+        let entry = self.channels[at].log.last();
+        assert_eq!(entry.map(|entry| &*entry.text), Some(text));
+    }
+
+    /// An event is the next one of a channel.
+    pub(super) fn accept(
+        &mut self,
+        number: u64,
+        at: usize,
+        except: Option<SocketId>,
+        ask: Option<(ReplyTo, u32)>,
+    ) {
+        let event = &mut self.events[number as usize];
+        event.accepted += 1;
+        assert!(
+            !event.refused && event.accepted <= event.wanted,
+            "accepted once: {event:?}"
+        );
+        let channel = &mut self.channels[at];
+        let data = text::data(number, event.padding);
+        let text = text::event(event.name, channel.name, &data, event.user);
+        channel.log.push(Entry {
+            text: text.into(),
+            except,
+        });
+        if let Some(ask) = ask {
+            self.answers.insert(question(ask), channel.counts());
+        }
+    }
+
+    fn on_join(&mut self, at: usize, ticket: Ticket, member: &Member) {
+        let channel = &mut self.channels[at];
+        let connection = (
+            ticket.session,
+            ticket.subscription,
+            member.user_info.clone(),
+        );
+        let known = channel
+            .roster
+            .iter()
+            .position(|user| user.id == member.user_id);
+        match known {
+            Some(user) => channel.roster[user].connections.push(connection),
+            None if channel.roster.len() >= channel.members_max => {
+                return self.expect(ticket, None, 0);
+            }
+            None => {
+                let text = text::added(channel.name, &member.user_id, &member.user_info).into();
+                channel.log.push(Entry { text, except: None });
+                channel.roster.push(User {
+                    id: member.user_id.clone(),
+                    connections: vec![connection],
+                });
+            }
+        }
+        let succeeded = text::roster(channel.name, &channel.roster);
+        let from = channel.log.len();
+        self.expect(ticket, Some(succeeded), from);
+    }
+
+    fn on_leave(&mut self, at: usize, session: SessionKey, subscription: u32) {
+        let channel = &mut self.channels[at];
+        let is_it = |c: &(SessionKey, u32, Box<str>)| (c.0, c.1) == (session, subscription);
+        for user in &mut channel.roster {
+            user.connections.retain(|connection| !is_it(connection));
+        }
+        let Some(gone) = channel
+            .roster
+            .iter()
+            .position(|user| user.connections.is_empty())
+        else {
+            return;
+        };
+        let user = channel.roster.remove(gone);
+        let text = text::removed(channel.name, &user.id).into();
+        channel.log.push(Entry { text, except: None });
+    }
+
+    fn expect(&mut self, ticket: Ticket, succeeded: Option<String>, from: usize) {
+        let outcome = Outcome {
+            succeeded,
+            from,
+            cache: None,
+        };
+        self.outcomes
+            .insert((ticket.session, ticket.subscription), outcome);
+    }
+
+    /// A message leaves the inbox of its home at `now`, the home's time.
+    pub(super) fn on_taken(&mut self, message: &ShardMessage, now: Now) {
+        let (channel, ticket) = match message {
+            ShardMessage::Publish(publish) if publish.cached => {
+                let at = self.at(publish.app, &publish.channel);
+                return self.keep(at, text::payload(publish.frame.bytes()), now);
+            }
+            ShardMessage::Interest {
+                channel,
+                ask: Some(ticket),
+                ..
+            }
+            | ShardMessage::Join {
+                channel, ticket, ..
+            } => (channel, ticket),
+            _ => return,
+        };
+        let channel = &self.channels[self.at(channel.app, &channel.name)];
+        if !channel.is_cache() {
+            return;
+        }
+        let live = channel
+            .cached
+            .as_ref()
+            .filter(|(_, expires)| *expires > now);
+        let miss = || text::cache_miss(channel.name).into();
+        let cache = live.map_or_else(miss, |(text, _)| Rc::clone(text));
+        let outcome = self
+            .outcomes
+            .get_mut(&(ticket.session, ticket.subscription));
+        outcome.expect("what is taken was accepted").cache = Some(cache);
+    }
+
+    /// The home keeps an event.
+    pub(super) fn keep(&mut self, at: usize, text: &str, now: Now) {
+        self.channels[at].cached = Some((text.into(), now.after(self.cache_ttl)));
+    }
+
+    /// How the subscribe number `subscription` of a session is answered.
+    pub(super) fn outcome(&self, session: SessionKey, subscription: u32) -> &Outcome {
+        self.outcomes
+            .get(&(session, subscription))
+            .unwrap_or_else(|| panic!("{session:?} was answered before it asked"))
+    }
+
+    /// The counts that belong into an answer.
+    pub(super) fn answer(&mut self, to: ReplyTo, index: u32) -> Counts {
+        let counts = self.answers.remove(&question((to, index)));
+        counts.unwrap_or_else(|| panic!("an answer that nobody asked for: {to:?}"))
+    }
+
+    fn at(&self, app: u32, name: &str) -> usize {
+        let app = APPS.iter().position(|&(index, ..)| index == app);
+        self.channel(app.expect("one of the apps"), name)
+    }
+}
+
+/// The connection that asks, and which part of its question.
+fn question((to, index): (ReplyTo, u32)) -> (u16, u32, u32, u32) {
+    (to.shard, to.slot, to.generation, index)
+}

@@ -1,0 +1,205 @@
+//! What is decided before the first step: which run this is, and what its seed makes of the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::{App, AppKey, AppSettings, AppTable};
+use crate::seed::Seed;
+use crate::shard::bounds::OutboxLimits;
+use crate::shard::{Budgets, Mutations, Probe, Settings};
+
+/// Channels of each app.
+pub(super) const NAMES: [&str; 6] = [
+    "news",
+    "private-room",
+    "cache-price",
+    "private-cache-price",
+    "presence-lobby",
+    "presence-cache-lobby",
+];
+
+/// Key and secret of each app, and its index.
+pub(super) const APPS: [(u32, &str, &str); 2] =
+    [(0, "key-a", "secret-a"), (3, "key-b", "secret-b")];
+
+/// Distinct users of a presence channel of the first app: few, so that it is often full.
+pub(super) const MEMBERS_MAX: u32 = 2;
+
+/// A rule of decisions that a run may switch off, by its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// 1: everything addressed to a home goes through its inbox.
+    OwnInbox,
+    /// 2: what a home says to its own shard is applied in place.
+    InPlace,
+    /// 3: nothing overtakes within a list.
+    Fifo,
+    /// 4: carry before flush, and fences.
+    Fence,
+    /// 5: expand before the list changes.
+    ExpandFirst,
+    /// 6: announce before the answer.
+    AnnounceFirst,
+    /// 11: only the very subscribe that asked is committed.
+    Ticket,
+    /// 14: the descriptor is closed last.
+    CloseLast,
+    /// 17: an earlier life's deliveries are ignored.
+    Round,
+    /// 21: nothing inside a begun frame.
+    BegunFrame,
+}
+
+impl Rule {
+    /// The switch inside the shard; the rules of the carrier and the kernel have none there.
+    pub(super) fn switch(self) -> Mutations {
+        let mut mutations = Mutations::default();
+        match self {
+            Self::OwnInbox => mutations.skip_own_inbox = true,
+            Self::InPlace => mutations.enqueue_joined = true,
+            Self::Fence => mutations.no_fence = true,
+            Self::ExpandFirst => mutations.change_under_open_run = true,
+            Self::AnnounceFirst => mutations.answer_first = true,
+            Self::Ticket => mutations.any_ticket = true,
+            Self::Round => mutations.any_round = true,
+            Self::BegunFrame => mutations.overtake_begun = true,
+            Self::Fifo | Self::CloseLast => {}
+        }
+        mutations
+    }
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) shards: u16,
+    /// Messages that an inbox holds.
+    pub(super) inbox: usize,
+    pub(super) off: Option<Rule>,
+}
+
+/// What the seed makes of the server and its visitors.
+pub(super) struct Scene {
+    pub(super) settings: Settings,
+    pub(super) apps: Arc<AppTable>,
+    /// Connected clients and publishers, at most.
+    pub(super) clients_max: usize,
+    pub(super) publishers_max: usize,
+    /// The channels that are used, as indexes into the model's.
+    pub(super) channels: Vec<usize>,
+    pub(super) steps: usize,
+    /// A step takes below so many milliseconds.
+    pub(super) step_ms: usize,
+    /// Sockets are sometimes slow.
+    pub(super) slow: bool,
+    /// Shards are sometimes frozen for a minute.
+    pub(super) freezes: bool,
+}
+
+impl Scene {
+    pub(super) fn new(plan: Plan, chance: &mut Seed) -> Self {
+        let channels = 1 + chance.below(3);
+        let channels = (0..channels)
+            .map(|_| chance.below(NAMES.len() * APPS.len()))
+            .collect();
+        let freezes = chance.below(6) == 0;
+        Self {
+            settings: settings(plan, chance),
+            apps: apps(chance),
+            clients_max: 2 + chance.below(11),
+            publishers_max: 1 + chance.below(3),
+            channels,
+            steps: 1200 + chance.below(1600),
+            step_ms: [4, 20, 200][chance.below(3)],
+            slow: chance.below(3) > 0,
+            freezes,
+        }
+    }
+}
+
+fn settings(plan: Plan, chance: &mut Seed) -> Settings {
+    let ones = Budgets {
+        messages: 1,
+        expansions: 1,
+        leaving: 1,
+        due: 1,
+        sends: 1,
+        sends_bulk: chance.below(2),
+    };
+    let brief = chance.below(2) == 0;
+    Settings {
+        shards: plan.shards,
+        activity_timeout: Duration::from_secs(if brief { 5 } else { 120 }),
+        pong_timeout: Duration::from_secs(if brief { 4 } else { 30 }),
+        probe: if chance.below(2) == 0 {
+            Probe::Ping
+        } else {
+            Probe::Pusher
+        },
+        strict_protocol: false,
+        subscription_errors: chance.below(4) > 0,
+        cache_ttl: Duration::from_secs(if chance.below(4) == 0 { 2 } else { 1800 }),
+        cache_bytes_max: 256 << 20,
+        outbox: outbox_limits(chance),
+        stall_max: Duration::from_secs(if brief { 3 } else { 30 }),
+        inbox_depth_max: plan.inbox,
+        lag_bytes_max: if chance.below(4) == 0 { 200 } else { 64 << 20 },
+        lag_max: Duration::from_millis(if chance.below(4) == 0 { 20 } else { 1000 }),
+        subscriptions_max: 4_000_000,
+        subscriptions_per_connection_max: (chance.below(4) == 0).then_some(2),
+        budgets: if chance.below(2) == 0 {
+            ones
+        } else {
+            Budgets::default()
+        },
+    }
+}
+
+fn outbox_limits(chance: &mut Seed) -> OutboxLimits {
+    let usual = OutboxLimits {
+        bytes_max: 1 << 20,
+        frames_max: 2048,
+        shard_bytes_max: 256 << 20,
+    };
+    match chance.below(4) {
+        0 => OutboxLimits {
+            bytes_max: 2000,
+            ..usual
+        },
+        1 => OutboxLimits {
+            frames_max: 8,
+            ..usual
+        },
+        2 => OutboxLimits {
+            shard_bytes_max: 3000,
+            ..usual
+        },
+        _ => usual,
+    }
+}
+
+/// Two apps with the same channel names. The second has no client events, and a quota.
+fn apps(chance: &mut Seed) -> Arc<AppTable> {
+    let settings = [
+        AppSettings {
+            client_events: true,
+            client_events_per_sec: 1_000_000,
+            presence_members_max: MEMBERS_MAX,
+            ..AppSettings::default()
+        },
+        AppSettings {
+            connections_max: Some(3 + chance.below(6) as u64),
+            ..AppSettings::default()
+        },
+    ];
+    let apps = APPS
+        .iter()
+        .zip(settings)
+        .map(|(&(index, key, secret), settings)| {
+            let keys = vec![AppKey::new(key, secret)];
+            Arc::new(App::new(index, key, keys, settings))
+        })
+        .collect();
+    Arc::new(AppTable::new(apps).expect("no two apps share anything"))
+}

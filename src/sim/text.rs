@@ -1,0 +1,101 @@
+//! Every text of the protocol as the model expects it, written by hand and not by the code under
+//! test. Names and ids of the simulation need no escapes.
+
+use crate::ws::frame::FrameHeader;
+
+use super::model::User;
+
+/// Success on a channel without a roster.
+pub(super) fn succeeded(channel: &str) -> String {
+    format!(
+        r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{}}"}}"#
+    )
+}
+
+/// Success on a presence channel, with the members in the order of joining.
+pub(super) fn roster(channel: &str, users: &[User]) -> String {
+    let ids: Vec<String> = users
+        .iter()
+        .map(|user| format!(r#"\"{}\""#, user.id))
+        .collect();
+    let hash: Vec<String> = users
+        .iter()
+        .map(|user| format!(r#"\"{}\":{}"#, user.id, nested(user.info())))
+        .collect();
+    format!(
+        r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{\"presence\":{{\"ids\":[{}],\"hash\":{{{}}},\"count\":{}}}}}"}}"#,
+        ids.join(","),
+        hash.join(","),
+        users.len()
+    )
+}
+
+/// A user's first connection.
+pub(super) fn added(channel: &str, user: &str, info: &str) -> String {
+    format!(
+        r#"{{"event":"pusher_internal:member_added","channel":"{channel}","data":"{{\"user_id\":\"{user}\",\"user_info\":{}}}"}}"#,
+        nested(info)
+    )
+}
+
+/// A user's last connection.
+pub(super) fn removed(channel: &str, user: &str) -> String {
+    format!(
+        r#"{{"event":"pusher_internal:member_removed","channel":"{channel}","data":"{{\"user_id\":\"{user}\"}}"}}"#
+    )
+}
+
+/// Nothing is cached.
+pub(super) fn cache_miss(channel: &str) -> String {
+    format!(r#"{{"event":"pusher:cache_miss","channel":"{channel}","data":"{{}}"}}"#)
+}
+
+/// A published event, or a client event; `user` only for those on presence channels.
+pub(super) fn event(name: &str, channel: &str, data: &str, user: Option<&str>) -> String {
+    let user = user.map_or(String::new(), |user| format!(r#","user_id":"{user}""#));
+    format!(r#"{{"event":"{name}","channel":"{channel}","data":"{data}"{user}}}"#)
+}
+
+/// The data of event `number`: unique, and as long as wanted.
+pub(super) fn data(number: u64, padding: usize) -> String {
+    format!("{number}:{}", "x".repeat(padding))
+}
+
+/// The number of an event whose data [`data`] wrote.
+pub(super) fn number(text: &str) -> u64 {
+    let (_, data) = text.split_once(r#""data":""#).expect("an event has data");
+    let (number, _) = data.split_once(':').expect("data begins with a number");
+    number.parse().expect("data begins with a number")
+}
+
+/// The text in a frame.
+pub(super) fn payload(frame: &[u8]) -> &str {
+    let header = FrameHeader::parse(frame).expect("frames are well-formed");
+    let (_, header_bytes) = header.expect("frames are whole");
+    std::str::from_utf8(&frame[header_bytes..]).expect("frames hold UTF-8")
+}
+
+/// Name and channel of a text that the server sent.
+pub(super) fn head(text: &str) -> (&str, Option<&str>) {
+    let rest = text
+        .strip_prefix(r#"{"event":""#)
+        .unwrap_or_else(|| panic!("no event: {text}"));
+    let (event, rest) = rest.split_once('"').expect("the name ends");
+    let channel = rest
+        .strip_prefix(r#","channel":""#)
+        .and_then(|rest| rest.split_once('"'))
+        .map(|(channel, _)| channel);
+    (event, channel)
+}
+
+/// The code of a `pusher:error`.
+pub(super) fn error_code(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once(r#"{"code":"#).expect("an error has a code");
+    let (code, _) = rest.split_once(',').expect("a message follows");
+    (code != "null").then(|| code.parse().expect("a number or null"))
+}
+
+/// JSON text inside a string.
+fn nested(json: &str) -> String {
+    json.replace('"', r#"\""#)
+}
