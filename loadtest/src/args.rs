@@ -52,6 +52,8 @@ pub(crate) struct Idle {
 #[derive(Debug)]
 pub(crate) struct Fanout {
     pub(crate) subscribers: usize,
+    /// Further ones that do not read while there are publishes.
+    pub(crate) stalled: usize,
     pub(crate) pace: Pace,
     pub(crate) bytes: usize,
     /// The probes alone.
@@ -132,6 +134,10 @@ fn command() -> Command {
         .about("One channel with many subscribers, and three probes beside it")
         .arg(connections("10000").help("Connections subscribed to the channel"))
         .arg(
+            number("stalled", "0", 0, CONNECTIONS_MAX)
+                .help("Further ones that do not read while there are publishes"),
+        )
+        .arg(
             Arg::new("rate")
                 .long("rate")
                 .value_parser(value_parser!(f64))
@@ -207,6 +213,7 @@ fn fanout(options: &ArgMatches) -> Fanout {
     };
     Fanout {
         subscribers: count(options, "subscribers"),
+        stalled: count(options, "stalled"),
         pace,
         bytes: count(options, "bytes"),
         quiet: secs(options, "quiet-secs"),

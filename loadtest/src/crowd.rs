@@ -130,6 +130,23 @@ impl Crowd {
         )?)
     }
 
+    /// Leaves what a connection is sent in the kernel.
+    pub(crate) fn stop_reading(&self, index: usize) -> io::Result<()> {
+        match &self.members[index] {
+            Some(member) => Ok(epoll::delete(&self.epoll, &member.fd)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The opposite.
+    pub(crate) fn read_again(&self, index: usize) -> io::Result<()> {
+        let Some(member) = &self.members[index] else {
+            return Ok(());
+        };
+        let number = EventData::new_u64(index as u64);
+        Ok(epoll::add(&self.epoll, &member.fd, number, EventFlags::IN)?)
+    }
+
     /// Connections that are subscribed.
     pub(crate) fn ready(&self) -> usize {
         self.ready

@@ -20,7 +20,9 @@ mod process;
 mod publisher;
 mod report;
 mod sequence;
+mod sides;
 mod sign;
+mod stamp;
 mod stop;
 mod target;
 
