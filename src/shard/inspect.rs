@@ -4,7 +4,7 @@
 use super::Mutations;
 use super::Shard;
 use super::conns::Phase;
-use super::home::HomeChannel;
+use super::homes::HomeChannel;
 
 impl Shard {
     /// Switches rules of the design off.

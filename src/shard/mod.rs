@@ -32,6 +32,7 @@ pub mod conns;
 pub mod deliver;
 pub mod flush;
 pub mod home;
+pub mod homes;
 #[cfg(test)]
 mod inspect;
 pub mod leave;
@@ -53,7 +54,7 @@ use channel::{ChannelHasher, LocalChannels};
 use conns::{Connections, Flag, Phase};
 use deliver::OpenRun;
 use flush::{Outcomes, Sent, Slices};
-use home::Homes;
+use homes::Homes;
 use leave::Leaving;
 use message::{Answer, ReplyTo, SessionKey, ShardId, ShardMessage};
 use outbox::Outbox;

@@ -1,0 +1,261 @@
+//! The channels at home on a shard: interest, order, roster, and the memory of cached events.
+//!
+//! Tables are per app, so that no app walks its neighbour's channels (decisions 9). What the entries
+//! mean to others is `home`'s.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::clock::Now;
+use crate::pusher::presence::RosterPiece;
+
+use super::channel::ChannelKey;
+use super::message::{Counts, Frame, ShardId};
+use super::roster::Roster;
+use super::table::{ChannelTable, Keyed};
+
+/// Stale entries of the list of cached events, beyond twice the live ones, before it is swept.
+const CACHE_ORDER_SLACK: usize = 1024;
+
+/// A shard with subscriptions of a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    pub shard: ShardId,
+    pub count: u32,
+    pub round: u32,
+}
+
+/// The last event of a cache channel.
+#[derive(Debug)]
+pub(super) struct Cached {
+    pub(super) frame: Arc<Frame>,
+    expires: Now,
+    stamp: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) cached: Option<Cached>,
+    pub(super) roster: Option<Roster>,
+}
+
+/// A channel at its home.
+#[derive(Debug)]
+pub struct HomeChannel {
+    pub(super) key: Arc<ChannelKey>,
+    /// The number of the last `Deliver`.
+    pub(super) seq: u64,
+    pub(super) sources: SmallVec<[Source; 2]>,
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+impl Keyed for HomeChannel {
+    fn key(&self) -> &Arc<ChannelKey> {
+        &self.key
+    }
+}
+
+impl HomeChannel {
+    fn new(key: Arc<ChannelKey>) -> Self {
+        Self {
+            key,
+            seq: 0,
+            sources: SmallVec::new(),
+            kept: None,
+        }
+    }
+
+    pub(super) fn roster(&self) -> Option<&Roster> {
+        self.kept.as_ref()?.roster.as_ref()
+    }
+
+    pub(super) fn roster_mut(&mut self) -> &mut Roster {
+        self.kept
+            .get_or_insert_default()
+            .roster
+            .get_or_insert_default()
+    }
+
+    /// Connections subscribed, and users of a presence channel.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            subscriptions: self.sources.iter().map(|source| source.count).sum(),
+            users: self.roster().map(|roster| roster.users() as u32),
+        }
+    }
+
+    /// The members of a presence channel in the order of joining.
+    pub fn members(&self) -> impl Iterator<Item = &RosterPiece> + Clone {
+        self.roster().into_iter().flat_map(Roster::iter)
+    }
+
+    /// Sets how many subscriptions a shard has.
+    pub(super) fn set_source(&mut self, shard: ShardId, count: u32, round: u32) {
+        let at = self.sources.iter().position(|source| source.shard == shard);
+        match (at, count) {
+            (Some(at), 0) => {
+                self.sources.swap_remove(at);
+            }
+            (Some(at), _) => {
+                self.sources[at] = Source {
+                    shard,
+                    count,
+                    round,
+                }
+            }
+            (None, 0) => {}
+            (None, _) => self.sources.push(Source {
+                shard,
+                count,
+                round,
+            }),
+        }
+    }
+
+    pub(super) fn count_of(&self, shard: ShardId) -> u32 {
+        self.sources
+            .iter()
+            .find(|source| source.shard == shard)
+            .map_or(0, |source| source.count)
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.sources.is_empty() || self.kept.as_ref().is_some_and(|kept| kept.cached.is_some())
+    }
+}
+
+/// The channels at home on a shard, and the memory of cached events.
+#[derive(Default)]
+pub struct Homes {
+    apps: Vec<ChannelTable<HomeChannel>>,
+    cache_bytes: u64,
+    /// Cached events, oldest first; an entry whose stamp is not the channel's is stale.
+    cache_order: VecDeque<(Arc<ChannelKey>, u64)>,
+    cached: usize,
+    stamp: u64,
+}
+
+impl Homes {
+    pub(super) fn table(&mut self, app: u32) -> &mut ChannelTable<HomeChannel> {
+        if self.apps.len() <= app as usize {
+            self.apps
+                .resize_with(app as usize + 1, ChannelTable::default);
+        }
+        &mut self.apps[app as usize]
+    }
+
+    pub(super) fn find(&mut self, key: &Arc<ChannelKey>) -> Option<(u32, &mut HomeChannel)> {
+        let table = self.table(key.app);
+        let index = table.find_key(key)?;
+        Some((index, table.at(index)?))
+    }
+
+    pub(super) fn find_or_insert(&mut self, key: &Arc<ChannelKey>) -> &mut HomeChannel {
+        let table = self.table(key.app);
+        let index = table
+            .find_key(key)
+            .unwrap_or_else(|| table.insert(HomeChannel::new(Arc::clone(key))));
+        table
+            .at(index)
+            .expect("the index was found or made on the line above")
+    }
+
+    /// Forgets a channel that nobody needs.
+    pub(super) fn tidy(&mut self, key: &Arc<ChannelKey>) {
+        let table = self.table(key.app);
+        if let Some(index) = table.find_key(key)
+            && table
+                .peek(index)
+                .is_some_and(|channel| !channel.is_needed())
+        {
+            table.remove(index);
+        }
+    }
+
+    /// A channel by name.
+    pub fn peek(&self, hash: u64, app: u32, name: &str) -> Option<&HomeChannel> {
+        let table = self.apps.get(app as usize)?;
+        table.peek(table.find(hash, app, name)?)
+    }
+
+    /// All channels of all apps.
+    pub fn iter(&self) -> impl Iterator<Item = &HomeChannel> {
+        self.apps.iter().flat_map(ChannelTable::iter)
+    }
+
+    /// Bytes of cached events.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_bytes
+    }
+
+    /// Keeps an event as its channel's last one.
+    pub(super) fn keep(&mut self, key: &Arc<ChannelKey>, frame: Arc<Frame>, expires: Now) {
+        self.stamp += 1;
+        let stamp = self.stamp;
+        let bytes = frame.bytes().len() as u64;
+        let kept = self.find_or_insert(key).kept.get_or_insert_default();
+        match kept.cached.replace(Cached {
+            frame,
+            expires,
+            stamp,
+        }) {
+            Some(before) => self.cache_bytes -= before.frame.bytes().len() as u64,
+            None => self.cached += 1,
+        }
+        self.cache_bytes += bytes;
+        self.cache_order.push_back((Arc::clone(key), stamp));
+        if self.cache_order.len() > 2 * self.cached + CACHE_ORDER_SLACK {
+            self.sweep_order();
+        }
+    }
+
+    fn sweep_order(&mut self) {
+        let mut order = std::mem::take(&mut self.cache_order);
+        order.retain(|(key, stamp)| self.cached_stamp(key) == Some(*stamp));
+        self.cache_order = order;
+    }
+
+    fn cached_stamp(&mut self, key: &Arc<ChannelKey>) -> Option<u64> {
+        self.find(key)?
+            .1
+            .kept
+            .as_ref()?
+            .cached
+            .as_ref()
+            .map(|cached| cached.stamp)
+    }
+
+    /// Drops expired events, and the oldest ones over `bytes_max`; returns how many of those there
+    /// were.
+    pub(super) fn expire(&mut self, now: Now, bytes_max: u64) -> u64 {
+        let mut evicted = 0;
+        while let Some((key, stamp)) = self.cache_order.front().cloned() {
+            let over = self.cache_bytes > bytes_max;
+            if self.cached_stamp(&key) == Some(stamp) {
+                let Some((_, channel)) = self.find(&key) else {
+                    break;
+                };
+                let Some(kept) = channel.kept.as_mut() else {
+                    break;
+                };
+                let expired = kept
+                    .cached
+                    .as_ref()
+                    .is_some_and(|cached| cached.expires <= now);
+                if !over && !expired {
+                    break;
+                }
+                evicted += u64::from(over && !expired);
+                if let Some(cached) = kept.cached.take() {
+                    self.cache_bytes -= cached.frame.bytes().len() as u64;
+                    self.cached -= 1;
+                }
+                self.tidy(&key);
+            }
+            self.cache_order.pop_front();
+        }
+        evicted
+    }
+}
