@@ -27,6 +27,31 @@ impl World {
         }
     }
 
+    /// A question about a channel enters its home's inbox: every subscription that a client has
+    /// been told of, and that it still has, is in the answer.
+    pub(super) fn check_confirmed(&mut self, app: u32, name: &str) {
+        let at = self.model.at(app, name);
+        let mut confirmed = 0;
+        for &present in &self.present {
+            let shard = &self.nodes[self.peers[present].shard].shard;
+            let Some(client) = self.peers[present].client() else {
+                continue;
+            };
+            let Some(key) = client.key else { continue };
+            let is_here = shard.is_current(key) && shard.is_open(key.slot);
+            // Not somebody who has left and come back, and has not been told yet.
+            let has = client.expected.is_empty()
+                && client.subs.contains_key(&at)
+                && client.session.contains_key(&at);
+            confirmed += u32::from(is_here && has);
+        }
+        let counted = self.model.channels[at].counts().subscriptions;
+        assert!(
+            counted >= confirmed,
+            "{name}: {counted}, though {confirmed} were confirmed"
+        );
+    }
+
     /// Nothing moves: everybody has everything, and the homes know exactly who is there.
     pub(super) fn check_calm(&mut self) {
         let mut truth: BTreeMap<usize, Vec<Option<&'static str>>> = BTreeMap::new();

@@ -7,10 +7,10 @@ use crate::pusher::signature::SigningKey;
 use crate::pusher::socket_id::SocketId;
 
 use super::client::{Action, Client, Rules};
-use super::conn::{API_EVENT, CLIENT_EVENT};
 use super::kernel::Mood;
 use super::peer::{Input, Kind, Peer, Publisher, Request};
 use super::plan::APPS;
+use super::publish::{API_EVENT, CLIENT_EVENT};
 use super::text;
 use super::world::World;
 
@@ -236,8 +236,7 @@ impl World {
         };
         let app = self.chance.below(APPS.len());
         let name = self.some_channel();
-        let mut channels = vec![self.model.channels[name].app];
-        channels.clear();
+        let mut channels = Vec::new();
         for _ in 0..1 + self.chance.below(3) {
             let channel = self.some_channel();
             if !channels.contains(&channel) && self.model.channels[channel].app == app {
@@ -270,8 +269,12 @@ impl World {
     fn some_socket_id(&mut self) -> Option<SocketId> {
         match self.chance.below(6) {
             0 => SocketId::parse("7.7").ok()?.possible(),
-            1 | 2 => {
+            1 => {
                 let at = self.chance.below(self.peers.len());
+                self.peers[at].client()?.socket_id
+            }
+            2 | 3 => {
+                let at = self.some_peer(true)?;
                 self.peers[at].client()?.socket_id
             }
             _ => None,

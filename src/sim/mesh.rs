@@ -63,6 +63,11 @@ impl World {
             };
             self.trace.add(&[2, at as u64, target as u64]);
             self.model.on_accepted(&message);
+            if let ShardMessage::Publish(publish) = &message
+                && publish.ask.is_some()
+            {
+                self.check_confirmed(publish.app, &publish.channel);
+            }
             self.mesh.inboxes[target].push_back(message);
         }
         let outgoing = self.nodes[at].shard.outgoing(target as u16);

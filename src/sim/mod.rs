@@ -24,6 +24,7 @@
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
 
+mod channel;
 mod check;
 mod client;
 mod conn;
@@ -34,6 +35,8 @@ mod model;
 mod mutations;
 mod peer;
 mod plan;
+mod publish;
+mod session;
 mod slow;
 mod text;
 mod trace;

@@ -15,81 +15,9 @@ use crate::pusher::socket_id::SocketId;
 use crate::shard::channel::{ChannelHasher, home};
 use crate::shard::message::{Counts, Member, Publish, ReplyTo, SessionKey, ShardMessage, Ticket};
 
+use super::channel::{Channel, Entry, User};
 use super::plan::{APPS, NAMES};
 use super::text;
-
-/// One text that a channel's subscribers get, except one of them.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) text: Rc<str>,
-    pub(super) except: Option<SocketId>,
-}
-
-/// A member of a presence channel, with its connections in the order of joining.
-#[derive(Debug)]
-pub(super) struct User {
-    pub(super) id: Box<str>,
-    /// Who, which subscribe of theirs, and what they said of the user.
-    pub(super) connections: Vec<(SessionKey, u32, Box<str>)>,
-}
-
-impl User {
-    /// What the oldest live connection said.
-    pub(super) fn info(&self) -> &str {
-        &self.connections[0].2
-    }
-}
-
-/// A channel of an app.
-#[derive(Debug)]
-pub(super) struct Channel {
-    /// Place of the app in [`APPS`].
-    pub(super) app: usize,
-    pub(super) name: &'static str,
-    pub(super) home: usize,
-    pub(super) log: Vec<Entry>,
-    pub(super) roster: Vec<User>,
-    members_max: usize,
-    /// Subscriptions that the home was told of, by shard.
-    told: Vec<u32>,
-    /// The last event of the API that the home has taken, and when it expires.
-    cached: Option<(Rc<str>, Now)>,
-    /// By shard, where in the log its clients are at least: nobody who comes later gets less.
-    pub(super) seen: Vec<usize>,
-}
-
-impl Channel {
-    pub(super) fn is_presence(&self) -> bool {
-        self.name.starts_with("presence-")
-    }
-
-    pub(super) fn is_cache(&self) -> bool {
-        self.name.contains("cache-")
-    }
-
-    pub(super) fn needs_auth(&self) -> bool {
-        self.is_presence() || self.name.starts_with("private-")
-    }
-
-    /// Whether a subscribe has to ask the home (decisions 7).
-    pub(super) fn is_asked(&self) -> bool {
-        self.is_presence() || self.is_cache()
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        let connections = self.roster.iter().map(|user| user.connections.len() as u32);
-        match self.is_presence() {
-            true => Counts {
-                subscriptions: connections.sum(),
-                users: Some(self.roster.len() as u32),
-            },
-            false => Counts {
-                subscriptions: self.told.iter().sum(),
-                users: None,
-            },
-        }
-    }
-}
 
 /// How a subscribe that asked will be answered.
 #[derive(Debug)]
@@ -133,17 +61,9 @@ impl Model {
             .map(|(app, name)| {
                 let index = APPS[app].0;
                 let settings = apps.by_index(index).map(|app| &app.settings);
-                Channel {
-                    app,
-                    name,
-                    home: usize::from(home(hasher.hash(index, name), shards)),
-                    log: Vec::new(),
-                    roster: Vec::new(),
-                    members_max: settings.map_or(0, |s| s.presence_members_max as usize),
-                    told: vec![0; usize::from(shards)],
-                    cached: None,
-                    seen: vec![0; usize::from(shards)],
-                }
+                let members_max = settings.map_or(0, |s| s.presence_members_max as usize);
+                let home = home(hasher.hash(index, name), shards);
+                Channel::new(app, name, home, members_max, shards)
             })
             .collect();
         Self {
@@ -375,7 +295,8 @@ impl Model {
         counts.unwrap_or_else(|| panic!("an answer that nobody asked for: {to:?}"))
     }
 
-    fn at(&self, app: u32, name: &str) -> usize {
+    /// The channel with this name in the app of this index.
+    pub(super) fn at(&self, app: u32, name: &str) -> usize {
         let app = APPS.iter().position(|&(index, ..)| index == app);
         self.channel(app.expect("one of the apps"), name)
     }

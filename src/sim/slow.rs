@@ -26,8 +26,8 @@ impl World {
                 frames: shard.queued_of_channels(slot).1,
             })
             .collect();
-        let (held, ..) = shard.palette_held();
         shard.watch_stalls();
+        let (held, ..) = shard.palette_held();
         shard.close_slow_consumers();
         for before in before {
             let shard = &self.nodes[at].shard;

@@ -3,7 +3,7 @@
 
 use crate::ws::frame::FrameHeader;
 
-use super::model::User;
+use super::channel::User;
 
 /// Success on a channel without a roster.
 pub(super) fn succeeded(channel: &str) -> String {

@@ -1,0 +1,100 @@
+//! A channel as the model knows it: its log, its members, what its home was told.
+
+use std::rc::Rc;
+
+use crate::clock::Now;
+use crate::pusher::socket_id::SocketId;
+use crate::shard::message::{Counts, SessionKey};
+
+/// One text that a channel's subscribers get, except one of them.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) text: Rc<str>,
+    pub(super) except: Option<SocketId>,
+}
+
+/// A member of a presence channel, with its connections in the order of joining.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) id: Box<str>,
+    /// Who, which subscribe of theirs, and what they said of the user.
+    pub(super) connections: Vec<(SessionKey, u32, Box<str>)>,
+}
+
+impl User {
+    /// What the oldest live connection said.
+    pub(super) fn info(&self) -> &str {
+        &self.connections[0].2
+    }
+}
+
+/// A channel of an app.
+#[derive(Debug)]
+pub(super) struct Channel {
+    /// Place of the app in [`APPS`].
+    pub(super) app: usize,
+    pub(super) name: &'static str,
+    pub(super) home: usize,
+    pub(super) log: Vec<Entry>,
+    pub(super) roster: Vec<User>,
+    pub(super) members_max: usize,
+    /// Subscriptions that the home was told of, by shard.
+    pub(super) told: Vec<u32>,
+    /// The last event of the API that the home has taken, and when it expires.
+    pub(super) cached: Option<(Rc<str>, Now)>,
+    /// By shard, where in the log its clients are at least: nobody who comes later gets less.
+    pub(super) seen: Vec<usize>,
+}
+
+impl Channel {
+    pub(super) fn new(
+        app: usize,
+        name: &'static str,
+        home: u16,
+        members_max: usize,
+        shards: u16,
+    ) -> Self {
+        Self {
+            app,
+            name,
+            home: usize::from(home),
+            log: Vec::new(),
+            roster: Vec::new(),
+            members_max,
+            told: vec![0; usize::from(shards)],
+            cached: None,
+            seen: vec![0; usize::from(shards)],
+        }
+    }
+
+    pub(super) fn is_presence(&self) -> bool {
+        self.name.starts_with("presence-")
+    }
+
+    pub(super) fn is_cache(&self) -> bool {
+        self.name.contains("cache-")
+    }
+
+    pub(super) fn needs_auth(&self) -> bool {
+        self.is_presence() || self.name.starts_with("private-")
+    }
+
+    /// Whether a subscribe has to ask the home (decisions 7).
+    pub(super) fn is_asked(&self) -> bool {
+        self.is_presence() || self.is_cache()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let connections = self.roster.iter().map(|user| user.connections.len() as u32);
+        match self.is_presence() {
+            true => Counts {
+                subscriptions: connections.sum(),
+                users: Some(self.roster.len() as u32),
+            },
+            false => Counts {
+                subscriptions: self.told.iter().sum(),
+                users: None,
+            },
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Publishes over HTTP at the server's side, as `api` and `net` would do them: all channels or none,
+//! and an answer that waits for the counts where they are asked for.
+
+use crate::pusher::json::StringSource;
+use crate::pusher::outbound;
+use crate::pusher::socket_id::SocketId;
+use crate::shard::message::{Answer, Frame, Origin, Publish, ReplyTo};
+
+use super::channel::Channel;
+use super::peer::Request;
+use super::plan::{APPS, Rule};
+use super::text;
+use super::world::{Node, World};
+
+/// The name of events over HTTP, and of client events.
+pub(super) const API_EVENT: &str = "e";
+pub(super) const CLIENT_EVENT: &str = "client-e";
+
+/// A publish with `info` whose answers are not complete.
+pub(super) struct Question {
+    number: u64,
+    missing: usize,
+}
+
+impl World {
+    /// A request: accepted or refused at once, answered at once unless it asks for counts.
+    pub(super) fn request(&mut self, at: usize, slot: usize, request: &Request) {
+        let node = &mut self.nodes[at];
+        let Some(task) = node.tasks[slot].as_mut() else {
+            return;
+        };
+        let generation = task.key.generation;
+        let to = ReplyTo {
+            shard: at as u16,
+            slot: slot as u32,
+            generation,
+        };
+        let publishes = request.channels.iter().zip(0..).map(|(&channel, nth)| {
+            let channel = &self.model.channels[channel];
+            let app = APPS[channel.app].0;
+            let padding = self.model.events[request.number as usize].padding;
+            let data = text::data(request.number, padding);
+            Publish {
+                app,
+                hash: node.shard.hash(app, channel.name),
+                channel: channel.name.into(),
+                frame: Frame::text(|out| {
+                    let (name, data) = (StringSource::Text(API_EVENT), StringSource::Text(&data));
+                    outbound::event(out, name, channel.name, data, None);
+                }),
+                except: request.except,
+                origin: Origin::Api,
+                cached: channel.is_cache(),
+                ask: request.info.then_some((to, nth)),
+            }
+        });
+        let publishes = publishes.collect();
+        node.shard.begin_serving(slot as u32);
+        let accepted = node.shard.on_publish(publishes).is_ok();
+        if !accepted {
+            self.model.refuse(request.number);
+            answer(node, slot, "503", request.number);
+        } else if request.info {
+            task.question = Some(Question {
+                number: request.number,
+                missing: request.channels.len(),
+            });
+        } else {
+            answer(node, slot, "200", request.number);
+        }
+        self.nodes[at].shard.end_serving();
+        for (&channel, nth) in request.channels.iter().zip(0..).filter(|_| accepted) {
+            let ask = request.info.then_some((to, nth));
+            self.pass_by(at, request.number, channel, request.except, ask);
+        }
+    }
+
+    /// Rule 1 off: an event for a channel at home here has been applied without passing an inbox.
+    pub(super) fn pass_by(
+        &mut self,
+        at: usize,
+        number: u64,
+        channel: usize,
+        except: Option<SocketId>,
+        ask: Option<(ReplyTo, u32)>,
+    ) {
+        let Channel { home, name, .. } = self.model.channels[channel];
+        if self.plan.off != Some(Rule::OwnInbox) || home != at {
+            return;
+        }
+        self.model.accept(number, channel, except, ask);
+        let event = self.model.events[number as usize];
+        if self.model.channels[channel].is_cache() && event.name == API_EVENT {
+            let text = text::event(event.name, name, &text::data(number, event.padding), None);
+            self.model.keep(channel, &text, self.nodes[at].shard.now());
+        }
+    }
+
+    /// The counts of one channel have come for a request that waits for them.
+    pub(super) fn on_answer(&mut self, at: usize, to: ReplyTo, found: &Answer) {
+        let expected = self.model.answer(to, found.index);
+        let users = found.counts.users.unwrap_or(0);
+        assert_eq!(
+            (found.counts.subscriptions, users),
+            (expected.subscriptions, expected.users.unwrap_or(0))
+        );
+        let node = &mut self.nodes[at];
+        let task = node.tasks[to.slot as usize].as_mut();
+        let Some(task) = task.filter(|task| task.key.generation == to.generation) else {
+            return;
+        };
+        let Some(question) = &mut task.question else {
+            return;
+        };
+        question.missing -= 1;
+        if question.missing == 0 {
+            let number = question.number;
+            task.question = None;
+            answer(node, to.slot as usize, "200", number);
+        }
+    }
+}
+
+fn answer(node: &mut Node, slot: usize, status: &str, number: u64) {
+    let line = format!("{status} {number}\n");
+    node.shard
+        .answer_http(slot as u32, |out| out.extend_from_slice(line.as_bytes()));
+}
