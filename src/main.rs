@@ -1,7 +1,10 @@
 //! Reads the configuration, starts one worker per core, waits for a signal, drains, exits.
 //!
 //! The allocator is mimalloc: frames and bodies are made on one core and mostly freed on it, and
-//! its free lists are per thread, so that a publish that crosses cores takes no lock.
+//! its free lists are per thread, so that a publish that crosses cores takes no lock. It is built
+//! not to ask for huge pages: what a delivery and a publish cost was the same with and without
+//! within the noise of five pairs of runs, but 18 000 idle connections took 43 MB with them and
+//! 17 MB without.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
