@@ -6,7 +6,7 @@
 //! | `worker` | a thread with its runtime, and what its tasks share |
 //! | `listener`, `conn` | tasks that accept and that read |
 //! | `input` | what connections have on hand; `requests`, `frames`, `ending`: what becomes of it |
-//! | `turn` | one turn: everything that is sent, is sent there |
+//! | `turn`, `pace` | one turn: everything that is sent, is sent there; how much of it |
 //! | `mesh`, `status`, `ring`, `sys` | leaves: queues between workers, the side ring, system calls |
 
 pub mod conn;
@@ -15,6 +15,7 @@ mod frames;
 pub mod input;
 pub mod listener;
 pub mod mesh;
+pub mod pace;
 pub mod random;
 mod requests;
 pub mod ring;

@@ -18,6 +18,7 @@ use crate::shard::flush::Sent;
 use crate::shard::message::{Answer, ReplyTo, SessionKey, ShardMessage};
 use crate::shard::{Peer, Shard};
 
+use super::pace::SendPace;
 use super::ring::{SendItem, SendOutcome, SendResult};
 use super::worker::Worker;
 use super::{conn, sys};
@@ -30,6 +31,7 @@ pub struct Turns {
     worker: Rc<Worker>,
     /// The counters have been logged: the drain has ended.
     logged: bool,
+    pace: SendPace,
     results: Vec<SendResult>,
     keys: Vec<SessionKey>,
     slots: Vec<u32>,
@@ -43,6 +45,7 @@ impl Turns {
         Self {
             worker,
             logged: false,
+            pace: SendPace::default(),
             results,
             keys,
             slots,
@@ -157,9 +160,12 @@ impl Turns {
     /// Sends what is dirty, express first, within the turn's budget.
     fn flush(&mut self, shard: &mut Shard) {
         let budgets = shard.budgets();
-        if shard.fill_batch(budgets.sends, budgets.sends_bulk) == 0 {
+        let (sends, sends_bulk) = self.pace.sends(budgets.sends, budgets.sends_bulk);
+        let count = shard.fill_batch(sends, sends_bulk);
+        if count == 0 {
             return;
         }
+        let began = Instant::now();
         let items = shard.batch().map(|s| SendItem {
             slot: s.slot,
             fd: s.fd,
@@ -169,6 +175,7 @@ impl Turns {
             .sender
             .borrow_mut()
             .send_batch(items, &mut self.results);
+        self.pace.on_sent(count, began.elapsed());
         for (index, result) in self.results.iter().enumerate() {
             let sent = match result.outcome {
                 SendOutcome::Sent(bytes) => Sent::Bytes(bytes),
