@@ -1,6 +1,6 @@
 //! Many WebSocket connections, each subscribed to one channel, on one thread.
 //!
-//! A connection costs this process 16 bytes and what the kernel needs: all share one read buffer,
+//! A connection costs this process 12 bytes and what the kernel needs: all share one read buffer,
 //! and only a frame that has come in part is kept. The number of handshakes under way is bounded,
 //! so that neither backlog overflows. It knows nothing of what events mean; a scenario looks at
 //! each as it comes.
