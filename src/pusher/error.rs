@@ -65,6 +65,7 @@ pub enum NextStep {
 pub enum CloseReason {
     TlsOnly,
     UnknownApp,
+    /// To a client that is connected already this comes with the reload of apps.
     AppDisabled,
     OverQuota,
     BadPath,

@@ -96,6 +96,7 @@ impl Shard {
     }
 
     /// A session is looked at: stalled, unanswered, silent, or alive.
+    /// A silent client is always asked first, so 4202 is never reached (WebSocket spec 4.3).
     fn on_session_due(&mut self, slot: u32, secs: u32) {
         let hot = *self.conns.peek(slot);
         let activity = self.settings.activity_timeout.as_secs() as u32;
