@@ -61,7 +61,8 @@ impl Shard {
     }
 
     /// The checks of WebSocket spec 1.3; the first that fails decides. What is counted is taken
-    /// last.
+    /// last. Which of the late refusals comes first (4009, 4004, 4100, 4200) has no test of its own:
+    /// no client acts on the difference, and it is the order of these lines.
     fn admit(&self, upgrade: &Upgrade<'_>) -> Result<(Arc<App>, u8), CloseReason> {
         let key = upgrade.key.ok_or(CloseReason::BadPath)?;
         let protocol = self.protocol(upgrade.protocol)?;
