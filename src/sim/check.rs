@@ -119,6 +119,19 @@ impl World {
         assert_eq!(members, users, "members of {name}");
     }
 
+    /// There was nothing to hear but pongs: who has answered is there, and nobody else.
+    pub(super) fn check_silent(&mut self) {
+        for &at in &self.present {
+            let shard = &self.nodes[self.peers[at].shard].shard;
+            let Some(client) = self.peers[at].client() else {
+                continue;
+            };
+            let is_open = |key| shard.is_current(key) && shard.is_open(key.slot);
+            let is_open = client.key.is_some_and(is_open);
+            assert_eq!(is_open, !client.mute && client.closed.is_none());
+        }
+    }
+
     /// The drain is over: nobody is connected any more, unless it is to be waited for.
     pub(super) fn check_drained(&mut self) {
         for node in &self.nodes {

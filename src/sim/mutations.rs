@@ -21,11 +21,11 @@ const SHOWN: [(Rule, u16, usize, [u64; 4]); 10] = [
     (Rule::InPlace, 1, 2, [0, 1, 3, 4]),
     (Rule::Fifo, 5, 2, [0, 1, 2, 3]),
     (Rule::Fence, 5, 1, [0, 1, 2, 3]),
-    (Rule::ExpandFirst, 2, 2, [1, 3, 5, 6]),
+    (Rule::ExpandFirst, 2, 2, [3, 5, 6, 9]),
     (Rule::AnnounceFirst, 2, 2, [3, 5, 6, 9]),
     (Rule::Ticket, 5, 2, [0, 1, 2, 3]),
     (Rule::CloseLast, 5, 2, [0, 1, 2, 3]),
-    (Rule::Round, 5, 2, [0, 8, 12, 15]),
+    (Rule::Round, 5, 2, [6, 8, 12, 15]),
     (Rule::BegunFrame, 2, 2, [4, 5, 6, 7]),
 ];
 

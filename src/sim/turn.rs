@@ -100,16 +100,19 @@ impl World {
         shard.on_time(self.now);
     }
 
-    /// Sessions leave their channels; only then are their descriptors closed.
+    /// Sessions leave their channels; only then are their descriptors closed, and sometimes later:
+    /// another task may still hold the stream.
     fn leave(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.shard.leave();
-        let mut released = Vec::new();
-        node.shard.take_released(&mut released);
-        for slot in released {
-            let task = node.tasks[slot as usize]
-                .take()
-                .expect("a slot is released once");
+        node.shard.take_released(&mut node.released);
+        for slot in std::mem::take(&mut node.released) {
+            if self.chance.below(4) == 0 {
+                node.released.push(slot);
+                continue;
+            }
+            let task = node.tasks[slot as usize].take();
+            let task = task.expect("a slot is released once");
             self.trace.add(&[3, task.peer as u64]);
             self.peers[task.peer].finished = true;
             if self.plan.off != Some(Rule::CloseLast) {

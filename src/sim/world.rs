@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::ConnectionQuota;
 use crate::clock::Now;
@@ -14,13 +15,18 @@ use super::conn::Task;
 use super::kernel::{Kernel, Mood};
 use super::mesh::Mesh;
 use super::model::Model;
-use super::peer::Peer;
+use super::peer::{Kind, Peer};
 use super::plan::{Plan, Scene};
 use super::trace::Trace;
 use super::turn::Step;
 
 /// A calm world is still after so many steps of every shard, or something goes in a circle.
 const CALM_STEPS_MAX: usize = 40_000;
+/// Time between two steps of every shard while nobody says anything.
+const SILENT_STEP_MS: u64 = 50;
+/// What a silent client may outlive its time by: seconds are counted whole, and a turn may look at
+/// one connection only.
+const SILENT_SLACK: Duration = Duration::from_secs(20);
 /// The time that a drain is given.
 const DRAIN_MS: u64 = 2000;
 
@@ -34,6 +40,8 @@ pub(super) struct Node {
     pub(super) backlog: VecDeque<usize>,
     /// Connections whose guard has been dropped.
     pub(super) departed: Vec<SessionKey>,
+    /// Slots whose descriptor is not closed yet.
+    pub(super) released: Vec<u32>,
     /// What the others see of the shard.
     pub(super) seen: shard::Peer,
     /// It takes no step before.
@@ -87,6 +95,7 @@ impl World {
                 tasks: Vec::new(),
                 backlog: VecDeque::new(),
                 departed: Vec::new(),
+                released: Vec::new(),
                 seen: shard::Peer::default(),
                 frozen_until: Now::default(),
                 silent_until: Now::default(),
@@ -120,6 +129,7 @@ impl World {
             self.calm();
             self.check_calm();
         }
+        self.be_silent();
         if self.chance.below(2) == 0 {
             self.drain();
         }
@@ -205,6 +215,7 @@ impl World {
                 && node.shard.leftovers() == 0
                 && node.backlog.is_empty()
                 && node.departed.is_empty()
+                && node.released.is_empty()
                 && node.step == Step::Input
                 && node.tasks.iter().flatten().all(|task| {
                     let peer = &self.peers[task.peer];
@@ -214,12 +225,28 @@ impl World {
         self.mesh.is_empty() && self.nodes.iter().all(nobody_moves)
     }
 
+    /// Nobody says anything, until whoever answers no ping must have been closed.
+    fn be_silent(&mut self) {
+        let settings = &self.scene.settings;
+        let wait = settings.activity_timeout + settings.pong_timeout + SILENT_SLACK;
+        let until = self.now.after(wait);
+        while self.now < until {
+            self.now.0 += SILENT_STEP_MS;
+            for at in 0..self.nodes.len() {
+                self.advance(at);
+            }
+            self.react();
+        }
+        self.check_silent();
+    }
+
     /// The process ends: every shard is told, and every session is closed in time.
     fn drain(&mut self) {
         let until = Now(self.now.0 + DRAIN_MS);
         for inbox in &mut self.mesh.inboxes {
             inbox.push_back(ShardMessage::Drain { until });
         }
+        self.finish_publishers();
         while self.now.0 < until.0 + DRAIN_MS {
             self.now.0 += self.chance.below(40) as u64;
             for at in 0..self.nodes.len() {
@@ -228,6 +255,19 @@ impl World {
             self.react();
         }
         self.check_drained();
+    }
+
+    /// Connections of publishers that wait for nothing end behind their last answer.
+    fn finish_publishers(&mut self) {
+        for node in &mut self.nodes {
+            for task in node.tasks.iter().flatten() {
+                let peer = &self.peers[task.peer];
+                let is_idle = peer.to_server.is_empty() && task.question.is_none();
+                if is_idle && matches!(peer.kind, Kind::Publisher(_)) {
+                    node.shard.finish_http(task.key.slot);
+                }
+            }
+        }
     }
 
     /// Whoever is still there goes, without a word.
