@@ -5,6 +5,7 @@
 //! (WebSocket spec 5.4).
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,11 +26,11 @@ use crate::pusher::socket_id::SocketIdKey;
 use crate::shard::bounds::OutboxLimits;
 use crate::shard::message::ShardMessage;
 use crate::shard::{Birth, Budgets, Probe, Settings};
-use crate::side::watchdog;
+use crate::side::{self, Side, watchdog};
 
 use super::mesh::{MeshSender, mesh};
 use super::ring;
-use super::sys::{self, listen};
+use super::sys::{self, ListenError, Listeners, listen};
 use super::worker::{self, Driver, Limits, Plan};
 
 /// What the end of a drain may take beyond the grace period.
@@ -38,6 +39,9 @@ const GRACE_EXTRA: Duration = Duration::from_secs(1);
 const QUIET_LOOK: Duration = Duration::from_millis(5);
 /// How often a full inbox is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
+/// How long an address in use is tried again, and how often.
+const TAKEN_WAIT: Duration = Duration::from_secs(1);
+const TAKEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -56,10 +60,10 @@ impl std::fmt::Display for StartError {
 pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
     let config = &loaded.config;
     sys::raise_descriptors_max();
-    let address = std::net::SocketAddr::new(config.host, config.port);
+    let address = SocketAddr::new(config.host, config.port);
     let failed = |what: &str, error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"));
-    let listeners =
-        listen(address, config.shards).map_err(|e| failed(&format!("listen on {address}"), &e))?;
+    let listeners = listen_patiently(address, config.shards)
+        .map_err(|e| failed(&format!("listen on {address}"), &e))?;
     let (driver, driver_text) = choose_driver(config)?;
     let ends = mesh::<ShardMessage>(config.shards, config.inbox_depth_max)
         .map_err(|e| failed("inboxes", &e))?;
@@ -86,6 +90,7 @@ pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
         thread.map_err(|e| failed("worker thread", &e))?;
     }
     watchdog::start(sender.clone(), stalled);
+    let side = side::start().map_err(|e| failed("side thread", &e))?;
     let listening = Listening {
         port: listeners.address.port(),
         driver: &driver_text,
@@ -93,13 +98,26 @@ pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
     };
     let _ = std::io::stdout().write_all(banner(&loaded, listening).as_bytes());
     let _ = std::io::stdout().flush();
-    Ok(wait(&signals, &sender, clock, config.shutdown_grace))
+    Ok(wait(&signals, &sender, side, clock, config.shutdown_grace))
+}
+
+/// Listens; an address in use is tried again for [`TAKEN_WAIT`]. What a process had on a ring the
+/// kernel closes a moment after the process has gone, and its successor may be here by then.
+fn listen_patiently(address: SocketAddr, count: usize) -> Result<Listeners, ListenError> {
+    let deadline = Instant::now() + TAKEN_WAIT;
+    loop {
+        match listen(address, count) {
+            Err(ListenError::InUse) if Instant::now() < deadline => thread::sleep(TAKEN_PAUSE),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Waits for a signal, then for the end of the drain.
 fn wait(
     signals: &Receiver<i32>,
     mesh: &MeshSender<ShardMessage>,
+    side: Side,
     clock: Clock,
     grace: Duration,
 ) -> ExitCode {
@@ -128,6 +146,7 @@ fn wait(
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    side.finish(deadline);
     tracing::info!("drained");
     ExitCode::SUCCESS
 }
