@@ -43,6 +43,10 @@ pub struct Config {
     pub path_prefix: String,
     pub connections_max: usize,
     pub trusted_proxies: Vec<Network>,
+    pub proxy_protocol: bool,
+    /// None: no limit.
+    pub address_connects_max: Option<u32>,
+    pub address_connects_window: Duration,
     pub shutdown_grace: Duration,
 
     /// In the order of shards; at least one.

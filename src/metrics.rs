@@ -13,6 +13,8 @@ pub struct Counters {
     pub opened: u64,
     /// Sessions refused before the greeting.
     pub refused: u64,
+    /// Connections closed at once because their proxy did not say who the client is.
+    pub proxy_headers_missing: u64,
     /// Sessions that have ended.
     pub ended: u64,
     /// Text messages received.

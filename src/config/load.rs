@@ -260,6 +260,12 @@ fn check_together(config: &Config, settings: &Settings, host: &Host, problems: &
         );
         refuse("connections_process_max", reason);
     }
+    if config.proxy_protocol && config.trusted_proxies.is_empty() {
+        refuse(
+            "proxy_protocol",
+            "needs `trusted_proxies`: any client could write such a header".into(),
+        );
+    }
     if config.outbox_shard_bytes_max < config.outbox_bytes_max {
         refuse(
             "outbox_shard_bytes_max",

@@ -110,7 +110,13 @@ rows! { PROCESS, build_config -> Config, Process;
         "Connections of the process, WebSocket and HTTP together; 4100 over it.";
     trusted_proxies = "trusted_proxies",
         list("addresses or networks such as `10.0.0.0/8`", form::is_network), is(""),
-        "Whose `X-Forwarded-Proto` is believed, for apps that are `tls_only`.";
+        "Whose `X-Forwarded-Proto`, `X-Forwarded-For` and `X-Real-IP` are believed.";
+    proxy_protocol = "proxy_protocol", Kind::Switch, is("false"),
+        "Connections of `trusted_proxies` must begin with the PROXY protocol, version 1 or 2.";
+    address_connects_max = "address_connects_max", optional(1_048_575, "no limit"), is("0"),
+        "WebSocket connections that one address (IPv6: one /64) begins in a window; 4100 over it.";
+    address_connects_window = "address_connects_window_secs", seconds(1, 86_400), is("60"),
+        "That window, which begins with the first of them.";
     shutdown_grace = "shutdown_grace_secs", seconds(0, 3_600), is("10"),
         "Connections are closed spread over this time when the process is told to end; 0: at once.";
 

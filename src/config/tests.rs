@@ -62,6 +62,9 @@ fn nothing_given_is_the_documented_defaults() {
         path_prefix: String::new(),
         connections_max: 20_000 - 512,
         trusted_proxies: Vec::new(),
+        proxy_protocol: false,
+        address_connects_max: None,
+        address_connects_window: secs(60),
         shutdown_grace: secs(10),
         cores: vec![0, 1, 2, 3],
         shards: 4,
@@ -288,6 +291,13 @@ fn every_problem_is_told_with_its_option_its_value_its_place_and_what_is_allowed
         (
             "cores = \"0-4\"",
             &["cores = \"0-4\" (s.toml:1): must be among those the process may run on: 0-3"],
+        ),
+        (
+            "proxy_protocol = true",
+            &[
+                "proxy_protocol = true (s.toml:1): needs `trusted_proxies`: any client could write \
+               such a header",
+            ],
         ),
         (
             "outbox_shard_bytes_max = \"512 KiB\"",

@@ -53,6 +53,7 @@ impl Worker {
                 let response = waiting.expired();
                 self.after_waiting(slot, http, Some(response));
             }
+            Stage::Proxied => self.shut_down(slot),
             Stage::Head if http.rest.is_empty() => self.shut_down(slot),
             Stage::Head | Stage::Body(_) => {
                 let text = "The request was not received in time.";

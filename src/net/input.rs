@@ -11,6 +11,7 @@ use crate::shard::Shard;
 use crate::shard::conns::Phase;
 use crate::ws::message::Reader;
 
+use super::proxied::Proxied;
 use super::worker::{Limits, Worker};
 
 /// Bytes on hand from which on nothing more is read.
@@ -28,6 +29,8 @@ pub enum Reading {
 
 /// Where an HTTP connection is between two pieces of input.
 pub(super) enum Stage {
+    /// What a proxy has to say before everything else.
+    Proxied,
     /// A head, or nothing yet.
     Head,
     Body(Box<Collecting>),
@@ -41,6 +44,8 @@ pub(super) struct Http {
     pub(super) rest: Vec<u8>,
     pub(super) scan: HeadScan,
     pub(super) stage: Stage,
+    /// What the proxy in front said of its client.
+    pub(super) proxied: Proxied,
     /// When `on_expired` acts: in seconds of the shard's time.
     pub(super) deadline_secs: u32,
     /// A part of a head is here, and the deadline is its.
@@ -58,7 +63,7 @@ impl Http {
     }
 
     pub(super) fn is_serving(&self) -> bool {
-        !self.rest.is_empty() || !matches!(self.stage, Stage::Head)
+        !self.rest.is_empty() || matches!(self.stage, Stage::Body(_) | Stage::Waiting(_))
     }
 }
 
@@ -91,7 +96,11 @@ impl Inputs {
         let http = Http {
             rest: Vec::new(),
             scan: HeadScan::default(),
-            stage: Stage::Head,
+            stage: match limits.speaks_proxy(shard.fd(slot)) {
+                true => Stage::Proxied,
+                false => Stage::Head,
+            },
+            proxied: Proxied::default(),
             deadline_secs,
             head_began: false,
             ended: false,

@@ -3,18 +3,20 @@
 //! A connection serves one request at a time, in order; one that waits for the homes' answers makes
 //! the next wait. A request that comes in pieces has one deadline, however many they are.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::api::{self, Collecting, Context, Framing, OnBody, OnHead, Response, Upgrade};
 use crate::http::response::CONTINUE;
-use crate::http::{self, BodyLength, Head, list_has};
+use crate::http::{self, BodyLength, Head};
 use crate::shard::message::{Answer, ReplyTo, SessionKey};
 use crate::shard::open;
 use crate::ws::handshake;
 
+use super::addresses::AddressBudgets;
+use super::client::Client;
 use super::input::{Http, Stage};
-use super::sys;
-use super::worker::{UNITS_PER_TURN, Worker};
+use super::worker::{Limits, UNITS_PER_TURN, Worker};
+use super::{proxied, sys};
 
 /// How long homes may take to answer a question (decisions, section 3).
 const ANSWER_SECS_MAX: u32 = 2;
@@ -89,6 +91,16 @@ impl Worker {
                     Ok((used, false)) => return (Taken::All, at + used),
                     Err(error) => self.refuse(slot, error),
                 },
+                Stage::Proxied => match proxied::read(rest) {
+                    Ok(Some((said, length))) => {
+                        http.proxied = said;
+                        http.stage = Stage::Head;
+                        at += length;
+                        Taken::All
+                    }
+                    Ok(None) => return (Taken::All, at),
+                    Err(proxied::NoHeader) => return (self.distrust(slot), at),
+                },
                 Stage::Head => match http.scan.parse(rest, &self.limits.head) {
                     Ok(Some((head, length))) => {
                         http.head_began = false;
@@ -138,7 +150,7 @@ impl Worker {
         framing.close |= self.shard.borrow().is_draining();
         let decision = self.with_context(|context| api::on_head(context, head));
         match decision {
-            OnHead::Upgrade(upgrade) => (self.upgrade(slot, head, &upgrade), 0),
+            OnHead::Upgrade(upgrade) => (self.upgrade(slot, http, head, &upgrade), 0),
             OnHead::Respond(response) => {
                 let unread = match head.body {
                     BodyLength::None => Some(0),
@@ -265,8 +277,8 @@ impl Worker {
     }
 
     /// Completes the upgrade; the session is greeted or refused behind it.
-    fn upgrade(&self, slot: u32, head: &Head<'_>, upgrade: &Upgrade) -> Taken {
-        let tls = self.is_tls(slot, head);
+    fn upgrade(&self, slot: u32, http: &Http, head: &Head<'_>, upgrade: &Upgrade) -> Taken {
+        let (tls, too_often) = self.look_at_client(slot, http, head);
         let random = self.random.borrow_mut().session();
         let mut shard = self.shard.borrow_mut();
         shard.answer_http(slot, |out| handshake::encode_response(upgrade.accept, out));
@@ -277,6 +289,7 @@ impl Worker {
                 protocol: upgrade.protocol.as_deref(),
                 origin: upgrade.origin.as_deref(),
                 tls,
+                too_often,
                 random,
             },
         );
@@ -286,18 +299,34 @@ impl Worker {
         }
     }
 
-    /// Whether a trusted proxy says that the client's side is encrypted.
-    fn is_tls(&self, slot: u32, head: &Head<'_>) -> bool {
-        let proxies = &self.limits.trusted_proxies;
-        if proxies.is_empty() {
-            return false;
+    /// Whether the client's side is encrypted, and whether its address begins more connections than
+    /// it may. The kernel is asked for the address only where it matters.
+    fn look_at_client(&self, slot: u32, http: &Http, head: &Head<'_>) -> (bool, bool) {
+        let Limits {
+            trusted_proxies,
+            addresses,
+            ..
+        } = &self.limits;
+        if trusted_proxies.is_empty() && addresses.is_none() {
+            return (false, false);
         }
-        let says_https = head
-            .header("X-Forwarded-Proto")
-            .any(|value| list_has(value, "https"));
-        let fd = self.shard.borrow().fd(slot);
-        let peer: Option<IpAddr> = sys::peer_address(fd);
-        says_https && peer.is_some_and(|peer| proxies.iter().any(|proxy| proxy.contains(peer)))
+        let peer = sys::peer_address(self.shard.borrow().fd(slot));
+        let client = Client::of(head, peer, http.proxied, trusted_proxies);
+        let now_secs = self.clock.now().secs();
+        let is_over = |budgets: &Arc<AddressBudgets>| {
+            client
+                .address
+                .is_some_and(|address| !budgets.try_take(address, now_secs))
+        };
+        (client.tls, addresses.as_ref().is_some_and(is_over))
+    }
+
+    /// A proxy that does not begin with the PROXY protocol: nothing that follows can be trusted.
+    fn distrust(&self, slot: u32) -> Taken {
+        let mut shard = self.shard.borrow_mut();
+        shard.counters.proxy_headers_missing += 1;
+        shard.finish_http(slot);
+        Taken::Closed
     }
 
     /// A home has answered a part of a question.

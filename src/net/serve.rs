@@ -28,6 +28,7 @@ use crate::shard::message::ShardMessage;
 use crate::shard::{Birth, Budgets, Probe, Settings};
 use crate::side::{self, Side, watchdog};
 
+use super::addresses::AddressBudgets;
 use super::mesh::{MeshSender, mesh};
 use super::ring;
 use super::sys::{self, ListenError, Listeners, listen};
@@ -230,7 +231,13 @@ impl Planner {
         let socket_key: &[u8; 16] = random[16..].try_into().expect("sixteen bytes are left");
         Self {
             settings: shard_settings(config),
-            limits: limits(config),
+            limits: Limits {
+                addresses: config.address_connects_max.map(|max| {
+                    let window = config.address_connects_window;
+                    Arc::new(AddressBudgets::new(max, window, [word(0), word(8)]))
+                }),
+                ..limits(config)
+            },
             api: api_settings(config),
             apps: Arc::clone(&loaded.apps),
             cores: config.cores.clone(),
@@ -319,6 +326,8 @@ fn limits(config: &Config) -> Limits {
         request_bytes_max: config.request_shard_bytes_max,
         message_bytes_max: config.message_bytes_max,
         trusted_proxies: config.trusted_proxies.clone(),
+        proxy_protocol: config.proxy_protocol,
+        addresses: None,
         spin: config.spin,
     }
 }

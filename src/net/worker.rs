@@ -24,11 +24,12 @@ use crate::http::HeadLimits;
 use crate::shard::message::{SessionKey, ShardMessage};
 use crate::shard::{Birth, Shard};
 
+use super::addresses::AddressBudgets;
 use super::input::Inputs;
 use super::mesh::MeshEnd;
 use super::random::Random;
 use super::ring::Sender;
-use super::{conn, listener, turn};
+use super::{conn, listener, sys, turn};
 
 /// Bytes received at once, for all connections of the worker.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
@@ -58,10 +59,23 @@ pub struct Limits {
     /// Request heads and bodies being collected, in bytes.
     pub request_bytes_max: usize,
     pub message_bytes_max: usize,
-    /// Whose `X-Forwarded-Proto` is believed.
+    /// Whose headers about the client are believed.
     pub trusted_proxies: Vec<Network>,
+    /// Each connection of such a proxy begins with the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// How many connections an address may begin; shared by all workers. `None`: no limit.
+    pub addresses: Option<Arc<AddressBudgets>>,
     /// How long to look for messages before parking.
     pub spin: Duration,
+}
+
+impl Limits {
+    /// Whether the peer of a connection is a proxy that has to say who its client is.
+    pub fn speaks_proxy(&self, fd: RawFd) -> bool {
+        self.proxy_protocol
+            && sys::peer_address(fd)
+                .is_some_and(|peer| self.trusted_proxies.iter().any(|p| p.contains(peer)))
+    }
 }
 
 /// All that a worker begins with; made on the main thread.
@@ -201,7 +215,7 @@ impl Worker {
     pub fn stop_listening(&self) {
         if self.listening.replace(false) {
             // Its readable() returns, and the accepting task sees that it is over.
-            let _ = super::sys::shutdown_both(self.listener);
+            let _ = sys::shutdown_both(self.listener);
         }
     }
 }

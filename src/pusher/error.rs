@@ -77,6 +77,8 @@ pub enum CloseReason {
     /// The user was terminated over the HTTP API (WebSocket spec 16).
     Terminated,
     OverCapacity,
+    /// The client's address begins too many connections.
+    TooOften,
     SlowConsumer,
     Restart,
     PongTimeout,
@@ -93,7 +95,7 @@ impl CloseReason {
             Self::UnsupportedProtocol => Code::UnsupportedProtocol,
             Self::MissingProtocol => Code::MissingProtocol,
             Self::OriginRefused | Self::NotAuthorized | Self::Terminated => Code::Unauthorized,
-            Self::OverCapacity | Self::SlowConsumer => Code::OverCapacity,
+            Self::OverCapacity | Self::TooOften | Self::SlowConsumer => Code::OverCapacity,
             Self::Restart => Code::Restart,
             Self::PongTimeout => Code::PongTimeout,
         }
@@ -116,6 +118,7 @@ impl CloseReason {
             Self::NotAuthorized => "Connection not authorized within timeout.",
             Self::Terminated => "You got disconnected by the app.",
             Self::OverCapacity => "Over capacity",
+            Self::TooOften => "Too many connections from this address, try again later",
             Self::SlowConsumer => "Connection reads too slowly",
             Self::Restart => "Server is restarting, please reconnect",
             Self::PongTimeout => "Pong reply not received in time",
@@ -340,7 +343,7 @@ impl fmt::Display for ClientEventError<'_> {
 mod tests {
     use super::*;
 
-    const REASONS: [CloseReason; 14] = [
+    const REASONS: [CloseReason; 15] = [
         CloseReason::TlsOnly,
         CloseReason::UnknownApp,
         CloseReason::AppDisabled,
@@ -352,6 +355,7 @@ mod tests {
         CloseReason::NotAuthorized,
         CloseReason::Terminated,
         CloseReason::OverCapacity,
+        CloseReason::TooOften,
         CloseReason::SlowConsumer,
         CloseReason::Restart,
         CloseReason::PongTimeout,

@@ -24,6 +24,8 @@ pub struct Upgrade<'a> {
     pub origin: Option<&'a str>,
     /// The client's connection is encrypted, here or in front of a trusted proxy.
     pub tls: bool,
+    /// The client's address begins more connections than it may.
+    pub too_often: bool,
     /// Random bits for the socket id.
     pub random: (u64, u16),
 }
@@ -75,6 +77,9 @@ impl Shard {
         }
         if !app.origin_allowed(upgrade.origin) {
             return Err(CloseReason::OriginRefused);
+        }
+        if upgrade.too_often {
+            return Err(CloseReason::TooOften);
         }
         if !app.quota.try_take(app.settings.connections_max) {
             return Err(CloseReason::OverQuota);

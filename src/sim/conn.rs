@@ -184,6 +184,7 @@ impl World {
             protocol: Some("7"),
             origin: None,
             tls: false,
+            too_often: false,
             random,
         };
         let opened = node.shard.on_open(slot as u32, upgrade);
