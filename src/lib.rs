@@ -36,7 +36,8 @@
 //! main  -> cli, net              net -> api, shard, http, ws, config, cli (the banner), side, clock
 //! api   -> app, shard, pusher, http, ws::handshake
 //! shard -> app, metrics, pusher, ws::frame and ws::close          side -> shard::message, net::mesh
-//! config -> app          app -> pusher::signature          ws, http, pusher, clock, metrics -> nothing of ours
+//! config -> app          app -> pusher::signature          metrics -> pusher::channel
+//! ws, http, pusher, clock -> nothing of ours
 //! ```
 //!
 //! # What holds

@@ -56,6 +56,18 @@ pub enum Body {
     Text(&'static str),
 }
 
+impl Body {
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::OkTrue => response::OK_TRUE.len(),
+            Self::JsonFixed(text) | Self::Text(text) => text.len(),
+            Self::Json(text) => text.len(),
+        }
+    }
+}
+
 /// The `X-RateLimit-*` fields, as of this request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {

@@ -191,10 +191,17 @@ fn on_digested(
     body: &[u8],
     md5: [u8; 16],
 ) -> OnBody {
-    match auth::check_body(accepted.body_md5, body, md5) {
+    let outcome = match auth::check_body(accepted.body_md5, body, md5) {
         Ok(()) => events::on_body(context, accepted, reply_to, body),
         Err(response) => OnBody::Respond(response),
+    };
+    let counters = context.shard.counters.app(accepted.app.index);
+    counters.http_calls += 1;
+    counters.http_received_bytes += body.len() as u64;
+    if let OnBody::Respond(response) = &outcome {
+        counters.http_sent_bytes += response.body.bytes() as u64;
     }
+    outcome
 }
 
 /// A body that comes in pieces. It is digested as it comes, because 10 MiB at once would hold up a

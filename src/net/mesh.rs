@@ -99,7 +99,8 @@ impl<M> MeshSender<M> {
 
     /// Sees to it that the shard looks into its inbox after everything this thread has pushed. Once
     /// per batch; costs a fence and a load if the shard is awake, else one write to its eventfd.
-    pub fn wake(&self, target: usize) {
+    /// Says whether it was parked.
+    pub fn wake(&self, target: usize) -> bool {
         let inbox = &self.inboxes[target];
         stop();
         // With the fence in `prepare_park`: our load sees `parked`, or the shard sees the message.
@@ -107,10 +108,12 @@ impl<M> MeshSender<M> {
         stop();
         let parked = inbox.status.parked();
         // The swap chooses one of several producers; the load keeps an awake shard's line shared.
-        if parked.load(Ordering::Relaxed) && parked.swap(false, Ordering::AcqRel) {
+        let woken = parked.load(Ordering::Relaxed) && parked.swap(false, Ordering::AcqRel);
+        if woken {
             stop();
             sys::eventfd_signal(&inbox.wake);
         }
+        woken
     }
 
     /// Messages in an inbox now. A full one has [`Self::depth_max`].

@@ -131,7 +131,7 @@ impl Turns {
                 continue;
             }
             if urgent && left < before {
-                self.worker.end.wake(target);
+                shard.counters.wakes += u64::from(self.worker.end.wake(target));
             } else {
                 outgoing.urgent = urgent;
             }
@@ -176,14 +176,24 @@ impl Turns {
             .borrow_mut()
             .send_batch(items, &mut self.results);
         self.pace.on_sent(count, began.elapsed());
+        let (mut refused, mut taken) = (0, 0);
         for (index, result) in self.results.iter().enumerate() {
             let sent = match result.outcome {
-                SendOutcome::Sent(bytes) => Sent::Bytes(bytes),
-                SendOutcome::Refused => Sent::Refused,
+                SendOutcome::Sent(bytes) => {
+                    taken += bytes;
+                    Sent::Bytes(bytes)
+                }
+                SendOutcome::Refused => {
+                    refused += 1;
+                    Sent::Refused
+                }
                 SendOutcome::Failed(_) => Sent::Failed,
             };
             shard.on_sent(index, sent);
         }
+        shard.counters.sends += count as u64;
+        shard.counters.sends_refused += refused;
+        shard.counters.sent_bytes += taken as u64;
         shard.on_pings_sent();
     }
 
@@ -263,9 +273,9 @@ fn log_counters(shard: u16, counters: &Counters) {
         accepted = counters.accepted,
         opened = counters.opened,
         refused = counters.refused,
-        messages = counters.messages,
+        messages = counters.sum(|app| app.messages_received),
         published = counters.published,
-        publishes_refused = counters.publishes_refused,
+        publishes_refused = counters.publishes_refused.iter().sum::<u64>(),
         delivered = counters.delivered,
         client_events_refused = counters.client_events_refused,
         slow_consumer_closes = counters.slow_consumer_closes,

@@ -39,6 +39,33 @@ pub enum ChannelKind {
 }
 
 impl ChannelKind {
+    pub const ALL: [Self; 5] = [
+        Self::Public,
+        Self::Private,
+        Self::Encrypted,
+        Self::Presence,
+        Self::User,
+    ];
+
+    /// The kind of a name that has been found valid before.
+    pub fn of(name: &str) -> Self {
+        match name.starts_with(USER_CHANNEL_PREFIX) {
+            true => Self::User,
+            false => by_prefix(name).0,
+        }
+    }
+
+    /// As metrics have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
+            Self::Encrypted => "encrypted",
+            Self::Presence => "presence",
+            Self::User => "user",
+        }
+    }
+
     /// Whether a subscribe must carry a signature.
     pub fn requires_auth(self) -> bool {
         matches!(self, Self::Private | Self::Encrypted | Self::Presence)
@@ -79,12 +106,7 @@ impl<'a> ChannelName<'a> {
             return Err(NameError::Reserved);
         }
         check_text(name, chars_max)?;
-        let (kind, cache) = PREFIXES
-            .iter()
-            .find(|(prefix, ..)| name.starts_with(prefix))
-            .map_or((ChannelKind::Public, false), |&(_, kind, cache)| {
-                (kind, cache)
-            });
+        let (kind, cache) = by_prefix(name);
         Ok(Self { name, kind, cache })
     }
 
@@ -109,6 +131,16 @@ impl<'a> ChannelName<'a> {
     pub fn user_id(self) -> Option<UserId<'a>> {
         self.name.strip_prefix(USER_CHANNEL_PREFIX).map(UserId)
     }
+}
+
+/// Kind and cache property of a name that is no user's channel.
+fn by_prefix(name: &str) -> (ChannelKind, bool) {
+    PREFIXES
+        .iter()
+        .find(|(prefix, ..)| name.starts_with(prefix))
+        .map_or((ChannelKind::Public, false), |&(_, kind, cache)| {
+            (kind, cache)
+        })
 }
 
 impl fmt::Display for ChannelName<'_> {
@@ -238,7 +270,7 @@ mod tests {
                 (kind, cache),
                 "{name}"
             );
-            assert_eq!(channel.as_str(), name);
+            assert_eq!((channel.as_str(), ChannelKind::of(name)), (name, kind));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Client events: the acceptance rules in their order, then an ordinary publish that excludes its
 //! sender.
 
+use crate::metrics::Limiter;
 use crate::pusher::channel::ChannelName;
 use crate::pusher::error::{ClientEventError, Rejection};
 use crate::pusher::inbound::ClientEvent;
@@ -54,12 +55,11 @@ impl Shard {
         }
         let per_sec_max = settings.client_events_per_sec;
         let time_ms = self.time.0;
-        if !self
-            .conns
-            .session(slot)
-            .client_events
-            .take(time_ms, per_sec_max)
-        {
+        let allowance = &mut self.conns.session(slot).client_events;
+        let within = allowance.take(time_ms, per_sec_max);
+        let counters = self.counters.app(app.index);
+        counters.rate(Limiter::ClientEvents, within);
+        if !within {
             return Err(ClientEventError::TooMany { per_sec_max });
         }
         let session = self.conns.session(slot);

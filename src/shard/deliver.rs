@@ -166,6 +166,7 @@ impl Shard {
         };
         channel.open = RunId::NONE;
         channel.last = self.outbox.palette.tenant(run);
+        let app = channel.key.app;
         let express = channel.entries.len() <= EXPRESS_SUBSCRIBERS_MAX;
         let excluded: SmallVec<[Exclusion; 2]> = excluded
             .into_iter()
@@ -179,6 +180,9 @@ impl Shard {
         let taken = self.outbox.expand(&mut self.conns, slots, run);
         let frames = self.outbox.palette.frames(run) as usize;
         self.counters.delivered += (taken * frames) as u64;
+        let counters = self.counters.app(app);
+        counters.messages_sent += (taken * frames) as u64;
+        counters.sent_bytes += (taken * self.outbox.palette.len(run)) as u64;
         for at in 0..excluded.len() {
             self.expand_excluded(index, run, &excluded, at, express);
         }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::pusher::channel::ChannelKind;
 use crate::pusher::error::Rejection;
 
 use super::Shard;
@@ -55,6 +56,10 @@ impl Shard {
             }
         }
         self.subscriptions -= 1;
+        if let Some(channel) = self.local.peek(index) {
+            let kind = ChannelKind::of(&channel.key.name);
+            self.counters.app(channel.key.app).unsubscriptions[kind as usize] += 1;
+        }
         self.tell_home(
             slot,
             index,
@@ -201,6 +206,7 @@ impl Shard {
             app.quota.release();
         }
         self.counters.left += 1;
+        self.counters.app(app).left += 1;
         self.conns.hot(slot).flags.clear(Flag::Leaving);
         self.leave_or_release(slot);
     }

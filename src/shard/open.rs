@@ -56,7 +56,7 @@ impl Shard {
                 true
             }
             Err(reason) => {
-                self.refuse(slot, reason);
+                self.refuse(slot, &upgrade, reason);
                 false
             }
         }
@@ -123,6 +123,7 @@ impl Shard {
         hot.phase = Phase::Open;
         hot.last_seen_secs = secs;
         self.counters.opened += 1;
+        self.counters.app(app.index).opened += 1;
         let timeout_secs = self.settings.activity_timeout.as_secs() as u32;
         self.answer(slot, |out| {
             outbound::connection_established(out, id, timeout_secs)
@@ -130,9 +131,14 @@ impl Shard {
         self.wheel.set(slot, secs + timeout_secs);
     }
 
-    fn refuse(&mut self, slot: u32, reason: CloseReason) {
-        self.counters.refused += 1;
+    fn refuse(&mut self, slot: u32, upgrade: &Upgrade<'_>, reason: CloseReason) {
         let code = reason.code().value();
+        self.counters.refused += 1;
+        let errors = match upgrade.key.and_then(|key| self.apps.by_key(key)) {
+            Some((app, _)) => &mut self.counters.app(app.index).errors,
+            None => &mut self.counters.errors,
+        };
+        *errors.entry(code).or_default() += 1;
         self.answer(slot, |out| outbound::error(out, Some(code), reason.text()));
         self.conns.hot(slot).phase = Phase::Open;
         self.close(slot, code, reason.text());

@@ -10,7 +10,6 @@
 //! of a connection that is not blocked are fresh, those of a blocked one are not.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::ws::frame::server_frame_bytes;
@@ -18,7 +17,6 @@ use crate::ws::frame::server_frame_bytes;
 use super::bounds::OutboxLimits;
 use super::conns::{Connections, Flag, PENDING_INLINE};
 use super::flush::Outcomes;
-use super::message::Frame;
 use super::palette::{Palette, RUN_BYTES_MAX, RunId};
 
 /// Runs with at most this many subscribers go into the express list.
@@ -103,7 +101,7 @@ impl Outbox {
         self.answer_in(conns, slot, List::Express, now, write);
     }
 
-    /// The same, in a list of the caller's choice.
+    /// The same, in a list of the caller's choice; how many bytes were written.
     pub fn answer_in(
         &mut self,
         conns: &mut Connections,
@@ -111,9 +109,9 @@ impl Outbox {
         list: List,
         now: Now,
         write: impl FnOnce(&mut Vec<u8>),
-    ) {
+    ) -> u32 {
         if conns.peek(slot).flags.has(Flag::Sealed) {
-            return;
+            return 0;
         }
         let last = self.last_private(conns, slot);
         let run = last.unwrap_or_else(|| self.palette.private(now));
@@ -137,6 +135,7 @@ impl Outbox {
         }
         conns.hot(slot).pending_bytes += written;
         self.mark(conns, slot, list == List::Express);
+        written
     }
 
     /// The last piece, if it is an answer run that may still grow.
@@ -155,13 +154,6 @@ impl Outbox {
             && !self.palette.is_opaque(run)
             && self.palette.len(run) < RUN_BYTES_MAX;
         may_grow.then_some(run)
-    }
-
-    /// Appends the shared frame to one connection only.
-    pub fn frame(&mut self, conns: &mut Connections, slot: u32, frame: &Arc<Frame>, now: Now) {
-        self.answer(conns, slot, now, |buffer| {
-            buffer.extend_from_slice(frame.bytes())
-        });
     }
 
     /// Appends a run to every entry's connection; returns how many took it. The run is open: the

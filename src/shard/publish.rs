@@ -3,6 +3,8 @@
 //! Admission is decided before anything is queued; after it nothing can fail, so an event for
 //! several channels is delivered on all of them or on none (decisions 28).
 
+use crate::metrics::PublishRefusal;
+
 use super::Shard;
 use super::channel::home;
 use super::message::{Publish, ShardMessage};
@@ -21,11 +23,9 @@ impl Shard {
     /// they are in their inboxes: call between [`Shard::begin_serving`] and [`Shard::end_serving`].
     pub fn on_publish(&mut self, publishes: Vec<Publish>) -> Result<(), Overloaded> {
         let shards = self.settings.shards;
-        if publishes
-            .iter()
-            .any(|publish| !self.has_room_at(home(publish.hash, shards)))
-        {
-            self.counters.publishes_refused += publishes.len() as u64;
+        let refusal = |publish: &Publish| self.refusal_of(home(publish.hash, shards));
+        if let Some(refusal) = publishes.iter().find_map(refusal) {
+            self.counters.publishes_refused[refusal as usize] += publishes.len() as u64;
             return Err(Overloaded);
         }
         for publish in publishes {
@@ -40,13 +40,19 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether a home takes publishes: its inbox and what waits for it below three quarters, and
-    /// not congested.
-    fn has_room_at(&self, target: u16) -> bool {
+    /// Why a home takes no publishes. It does while its inbox and what waits for it are below three
+    /// quarters, and it is not congested.
+    fn refusal_of(&self, target: u16) -> Option<PublishRefusal> {
         let peer = self.peers[usize::from(target)];
         let waiting = self.outgoing[usize::from(target)].list.len();
-        !peer.congested
-            && peer.inbox_bytes <= self.settings.lag_bytes_max
-            && peer.inbox_depth + waiting < self.settings.inbox_depth_max.div_ceil(4) * 3
+        if peer.congested {
+            Some(PublishRefusal::Congested)
+        } else if peer.inbox_bytes > self.settings.lag_bytes_max {
+            Some(PublishRefusal::InboxBytes)
+        } else if peer.inbox_depth + waiting >= self.settings.inbox_depth_max.div_ceil(4) * 3 {
+            Some(PublishRefusal::Inbox)
+        } else {
+            None
+        }
     }
 }

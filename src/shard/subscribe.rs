@@ -196,6 +196,8 @@ impl Shard {
         let position = channel.entries.len() as u32;
         let nth = self.conns.session(slot).add(index, position, membership);
         channel.entries.push(Entry { slot, nth });
+        let kind = ChannelKind::of(&channel.key.name);
+        self.counters.app(channel.key.app).subscriptions[kind as usize] += 1;
     }
 
     /// The home's answer. It commits only if the very subscribe that asked still waits (decisions
@@ -257,12 +259,12 @@ impl Shard {
             channel.seq = seq;
         }
         match succeeded {
-            Some(frame) => self.outbox.frame(&mut self.conns, slot, &frame, self.time),
+            Some(frame) => self.answer_frame(slot, &frame),
             None => self.answer(slot, |out| outbound::subscription_succeeded(out, &key.name)),
         }
         match cache {
             Cache::None => {}
-            Cache::Hit(frame) => self.outbox.frame(&mut self.conns, slot, &frame, self.time),
+            Cache::Hit(frame) => self.answer_frame(slot, &frame),
             Cache::Miss => self.answer(slot, |out| outbound::cache_miss(out, &key.name)),
         }
     }

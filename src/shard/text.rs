@@ -1,5 +1,6 @@
 //! A text message of a client: one `match`, and the answers that need no channel.
 
+use crate::metrics::Limiter;
 use crate::pusher::error::{CloseReason, Rejection};
 use crate::pusher::inbound::{self, ClientMessage};
 use crate::pusher::outbound::{self, write_text_frame};
@@ -7,6 +8,7 @@ use crate::ws::{self, frame::OpCode};
 
 use super::Shard;
 use super::conns::{Flag, Phase};
+use super::message::Frame;
 use super::outbox::List;
 
 /// Whether the session's later messages must wait (decisions 12).
@@ -29,7 +31,10 @@ impl Shard {
         if !self.may_send(slot) {
             return Next::Go;
         }
-        self.counters.messages += 1;
+        let app = self.conns.session(slot).app;
+        let counters = self.counters.app(app);
+        counters.messages_received += 1;
+        counters.received_bytes += text.len() as u64;
         self.serving = Some(slot);
         let mut scratch = std::mem::take(&mut self.scratch);
         match ClientMessage::parse(text, &mut scratch) {
@@ -68,11 +73,12 @@ impl Shard {
             return true;
         };
         let time_ms = self.time.0;
-        if self.conns.session(slot).messages.take(time_ms, max) {
-            return true;
+        let within = self.conns.session(slot).messages.take(time_ms, max);
+        self.counters.app(app).rate(Limiter::Messages, within);
+        if !within {
+            self.close_for_fault(slot, 1008, "Too many messages");
         }
-        self.close(slot, 1008, "Too many messages");
-        false
+        within
     }
 
     /// Whether a subscribe of the session waits for its home.
@@ -113,12 +119,25 @@ impl Shard {
 
     /// A binary message: the protocol has none.
     pub fn on_binary(&mut self, slot: u32) {
-        self.close(slot, 1003, "Binary messages are not supported");
+        self.close_for_fault(slot, 1003, "Binary messages are not supported");
     }
 
     /// A frame that violates RFC 6455 or a bound.
     pub fn on_violation(&mut self, slot: u32, error: ws::Error) {
-        self.close(slot, error.close_code(), error.reason());
+        self.close_for_fault(slot, error.close_code(), error.reason());
+    }
+
+    /// Closes a session for what the client did, and counts that.
+    fn close_for_fault(&mut self, slot: u32, code: u16, reason: &str) {
+        self.count_error(slot, code);
+        self.close(slot, code, reason);
+    }
+
+    fn count_error(&mut self, slot: u32, code: u16) {
+        if self.conns.peek(slot).phase == Phase::Open {
+            let app = self.conns.session(slot).app;
+            *self.counters.app(app).errors.entry(code).or_default() += 1;
+        }
     }
 
     /// Appends a JSON text as a frame to the session's answers.
@@ -128,10 +147,32 @@ impl Shard {
 
     /// The same, in a list of the caller's choice.
     pub(super) fn answer_in(&mut self, slot: u32, list: List, write: impl FnOnce(&mut Vec<u8>)) {
-        self.outbox
+        let written = self
+            .outbox
             .answer_in(&mut self.conns, slot, list, self.time, |out| {
                 write_text_frame(out, write);
             });
+        self.count_answer(slot, written);
+    }
+
+    /// Appends a shared frame to the session's answers.
+    pub(super) fn answer_frame(&mut self, slot: u32, frame: &Frame) {
+        let written =
+            self.outbox
+                .answer_in(&mut self.conns, slot, List::Express, self.time, |out| {
+                    out.extend_from_slice(frame.bytes());
+                });
+        self.count_answer(slot, written);
+    }
+
+    /// Counts a frame for one session alone. Who is refused has none, and no app.
+    fn count_answer(&mut self, slot: u32, written: u32) {
+        let session = self.conns.session(slot);
+        if session.socket_id.is_some() {
+            let counters = self.counters.app(session.app);
+            counters.messages_sent += 1;
+            counters.sent_bytes += u64::from(written);
+        }
     }
 
     /// A `pusher:error`; the connection stays.
@@ -166,6 +207,9 @@ impl Shard {
 
     /// The same, in a list of the caller's choice.
     pub(super) fn close_for_in(&mut self, slot: u32, list: List, reason: CloseReason) {
+        if reason != CloseReason::Restart {
+            self.count_error(slot, reason.code().value());
+        }
         let protocol = self.conns.session(slot).protocol;
         if (4..6).contains(&protocol) && self.conns.peek(slot).phase == Phase::Open {
             self.answer_in(slot, list, |out| {

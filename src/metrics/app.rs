@@ -1,0 +1,104 @@
+//! What a shard counts of one app.
+
+use std::collections::BTreeMap;
+
+use crate::pusher::channel::ChannelKind;
+
+/// One app's share of a shard's work. Bytes of HTTP are of bodies, without heads.
+#[derive(Clone, Debug, Default)]
+pub struct AppCounters {
+    /// Sessions greeted, and sessions that have left every table.
+    pub opened: u64,
+    pub left: u64,
+    /// Sessions refused or closed by the server, by the code of the Close. Those that end because
+    /// the process does are none of them.
+    pub errors: BTreeMap<u16, u64>,
+    /// Messages of clients, and the bytes of their texts.
+    pub messages_received: u64,
+    pub received_bytes: u64,
+    /// Frames queued for clients, of channels and answers, and their bytes with the headers. Who
+    /// is closed before the kernel has taken them is sent less.
+    pub messages_sent: u64,
+    pub sent_bytes: u64,
+    /// Requests that the app has signed, and the bytes of their bodies and of the answers'.
+    pub http_calls: u64,
+    pub http_received_bytes: u64,
+    pub http_sent_bytes: u64,
+    /// Committed subscriptions, and the end of those, by [`ChannelKind`].
+    pub subscriptions: [u64; ChannelKind::ALL.len()],
+    pub unsubscriptions: [u64; ChannelKind::ALL.len()],
+    /// By [`Limiter`].
+    pub rates: [RateCount; Limiter::ALL.len()],
+}
+
+impl AppCounters {
+    /// Counts a question whether something is within a limit, and the answer.
+    pub fn rate(&mut self, limiter: Limiter, within: bool) {
+        let count = &mut self.rates[limiter as usize];
+        count.checks += 1;
+        count.triggered += u64::from(!within);
+    }
+}
+
+/// Questions to a limit, and those that it answered with no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateCount {
+    pub checks: u64,
+    pub triggered: u64,
+}
+
+/// What limits how often something may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limiter {
+    /// The app's budget for publishing.
+    Publish,
+    /// The app's budget for reading.
+    Read,
+    /// Client events of a connection.
+    ClientEvents,
+    /// Messages of a connection.
+    Messages,
+}
+
+impl Limiter {
+    pub const ALL: [Self; 4] = [
+        Self::Publish,
+        Self::Read,
+        Self::ClientEvents,
+        Self::Messages,
+    ];
+
+    /// As metrics have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::ClientEvents => "client_events",
+            Self::Messages => "messages",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_stands_where_its_counter_is() {
+        for (at, limiter) in Limiter::ALL.into_iter().enumerate() {
+            assert_eq!(limiter as usize, at);
+        }
+        for (at, kind) in ChannelKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_says_no_is_counted_twice_over() {
+        let mut app = AppCounters::default();
+        app.rate(Limiter::Read, true);
+        app.rate(Limiter::Read, false);
+        let count = app.rates[Limiter::Read as usize];
+        assert_eq!((count.checks, count.triggered), (2, 1));
+    }
+}
