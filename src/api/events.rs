@@ -18,8 +18,9 @@ use crate::pusher::query::Query;
 use crate::pusher::rest::{self, PublishLimits, QueryFields};
 use crate::shard::message::{Frame, Origin, Publish, ReplyTo};
 
+use super::counts::{Form, PublishCounts};
 use super::request::{Accepted, Context, OnBody};
-use super::waiting::{Form, RETRY_SECS, Waiting};
+use super::waiting::{Asked, RETRY_SECS, Waiting};
 use super::{Body, Response};
 
 /// What a body may hold beside the data of one event: names, channels, JSON around them.
@@ -146,20 +147,18 @@ fn publish(
     };
     let app = &accepted.app;
     let asks = events.iter().any(|event| event.info.is_some());
-    let mut waiting = asks.then(|| Box::new(Waiting::new(form, accepted.framing)));
+    let mut counts = asks.then(|| PublishCounts::new(form));
     let mut publishes = Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());
     for event in events {
         for (nth, channel) in event.channels.iter().enumerate() {
             let chars_max = app.settings.channel_name_chars_max as usize;
             let name = ChannelName::parse(channel, chars_max)
                 .expect("`rest` has parsed every name of an event with the same limit");
-            let ask = waiting
+            let ask = counts
                 .as_mut()
                 // Of several channels of an event in a batch, `info` describes the first.
                 .filter(|_| form == Form::Channels || nth == 0)
-                .and_then(|waiting| {
-                    waiting.add(name, event.info.unwrap_or_default(), &app.settings)
-                });
+                .and_then(|counts| counts.add(name, event.info.unwrap_or_default(), &app.settings));
             // Nobody can be subscribed to the channel of a user before sign-in exists.
             if name.kind() == ChannelKind::User {
                 continue;
@@ -180,12 +179,15 @@ fn publish(
         let text = "The server is overloaded: nothing was published.";
         return OnBody::Respond(Response::unavailable(text, RETRY_SECS));
     }
-    match waiting {
-        None => OnBody::Respond(published(context, accepted.endpoint)),
-        Some(waiting) => match waiting.response() {
-            Some(response) => OnBody::Respond(response),
-            None => OnBody::Wait(waiting),
-        },
+    let Some(counts) = counts else {
+        return OnBody::Respond(published(context, accepted.endpoint));
+    };
+    match counts.response() {
+        Some(response) => OnBody::Respond(response),
+        None => OnBody::Wait(Box::new(Waiting::new(
+            accepted.framing,
+            Asked::Counts(counts),
+        ))),
     }
 }
 

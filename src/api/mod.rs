@@ -14,6 +14,7 @@ use crate::http::{self, Head, Method, Status};
 
 mod auth;
 pub mod cors;
+mod counts;
 mod events;
 pub mod health;
 pub mod request;
@@ -26,7 +27,7 @@ pub mod waiting;
 pub use request::{Accepted, Collecting, Context, OnBody, OnHead, Settings, on_body, on_head};
 pub use route::{Refusal, Route};
 pub use upgrade::Upgrade;
-pub use waiting::Waiting;
+pub use waiting::{OnAnswer, Waiting};
 
 /// An answer, not yet bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use crate::shard::{self, Birth, Budgets, Peer, Probe, Shard};
 use crate::ws::frame::FrameHeader;
 
 use super::request::{self, Accepted, Collecting, Context, OnBody, OnHead, Settings};
-use super::{Framing, Response, Waiting};
+use super::{Framing, OnAnswer, Response, Waiting};
 
 /// The credentials of Pusher's own example (HTTP spec 3); the app has the id `3`.
 pub(super) const KEY: &str = "278d425bdf160c739803";
@@ -147,18 +147,22 @@ impl Server {
 
     /// Carries messages until the last home has answered.
     pub(super) fn settle(&mut self, mut waiting: Waiting) -> Response {
-        let messages: Vec<_> = self.shard.outgoing(0).list.drain(..).collect();
-        for message in messages {
-            self.shard.on_message(message);
-        }
-        let mut answers = Vec::new();
-        self.shard.take_answers(&mut answers);
         let reply_to = self.reply_to();
-        answers
-            .into_iter()
-            .filter(|(to, _)| *to == reply_to)
-            .find_map(|(_, answer)| waiting.on_answer(answer))
-            .expect("every home answers")
+        loop {
+            let messages: Vec<_> = self.shard.outgoing(0).list.drain(..).collect();
+            assert!(!messages.is_empty(), "a home owes an answer");
+            for message in messages {
+                self.shard.on_message(message);
+            }
+            let mut answers = Vec::new();
+            self.shard.take_answers(&mut answers);
+            for (_, answer) in answers.into_iter().filter(|(to, _)| *to == reply_to) {
+                let outcome = waiting.on_answer(&mut self.context(), reply_to, answer);
+                if let OnAnswer::Respond(response) = outcome {
+                    return response;
+                }
+            }
+        }
     }
 
     /// What has been published since the last call.

@@ -1,103 +1,73 @@
-//! A publish that asked for counts: what the homes of its channels answer, and the object that
-//! shows it (HTTP spec 4.3, 5).
+//! A request that waits for answers of homes, and what it does with each.
 //!
-//! It knows which counts apply to which channel; what a home is and how long to wait is others'
-//! business. Entries stand in the order of the request, one for each distinct channel of an event
-//! or one for each event of a batch.
+//! It keeps what outlives the head: the form of the answer and what was asked. An answer may end
+//! the request, be one of several, or lead to the next question; each kind of request knows which.
+//! How long to wait is the connection code's business.
 //!
-//! Invariant: `unanswered` is the number of entries that ask and have no counts yet.
+//! Invariant: a request waits while a home owes it an answer, and only then.
 
-use crate::app::{AppSettings, SubscriptionCount};
-use crate::http::Status;
-use crate::pusher::channel::{ChannelKind, ChannelName};
-use crate::pusher::escape;
-use crate::pusher::rest::Info;
-use crate::shard::message::{Answer, Counts};
+use crate::shard::message::ReplyTo;
+use crate::shard::question::{Answer, Found};
 
-use super::request::Settings;
-use super::{Body, Framing, KeptFraming, Response};
+use super::counts::PublishCounts;
+use super::request::{Context, Settings};
+use super::{Framing, KeptFraming, Response};
 
 /// `Retry-After` of a question that was not answered in time, and of a refused publish.
 pub(super) const RETRY_SECS: u32 = 1;
 
-/// The object that the entries go into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// `{"channels":{name:{..},..}}`
-    Channels,
-    /// `{"batch":[{..},..]}`
-    Batch,
-}
-
 /// A request that waits for answers.
 #[derive(Debug)]
 pub struct Waiting {
-    form: Form,
-    entries: Vec<Entry>,
-    unanswered: usize,
     framing: KeptFraming,
+    asked: Asked,
 }
 
+/// What a request has asked.
 #[derive(Debug)]
-struct Entry {
-    /// Empty in a batch, where the place says it.
-    channel: Box<str>,
-    user_count: bool,
-    subscription_count: bool,
-    counts: Option<Counts>,
+pub(super) enum Asked {
+    Counts(PublishCounts),
+}
+
+/// What becomes of a request when a home has answered.
+#[derive(Debug)]
+pub enum OnAnswer {
+    Respond(Response),
+    /// Other homes have not answered yet.
+    Wait,
+    /// The answer led to another question.
+    AskedOn,
 }
 
 impl Waiting {
-    pub(super) fn new(form: Form, framing: KeptFraming) -> Self {
-        Self {
-            form,
-            entries: Vec::new(),
-            unanswered: 0,
-            framing,
-        }
+    pub(super) fn new(framing: KeptFraming, asked: Asked) -> Self {
+        Self { framing, asked }
     }
 
-    /// Adds the entry of a channel and gives its index if the home must be asked. What does not
-    /// apply, is switched off or is unknown is left out (HTTP spec 4.3).
-    pub(super) fn add(
+    /// A home has answered a part of what was asked. May ask on, for the same `reply_to`, and may
+    /// publish: to be called between `Shard::begin_serving` and `end_serving`.
+    pub fn on_answer(
         &mut self,
-        channel: ChannelName<'_>,
-        info: Info,
-        settings: &AppSettings,
-    ) -> Option<u32> {
-        let index = self.entries.len() as u32;
-        let entry = Entry {
-            channel: match self.form {
-                Form::Channels => channel.as_str().into(),
-                Form::Batch => Box::default(),
-            },
-            user_count: info.user_count && channel.is_presence(),
-            subscription_count: info.subscription_count
-                && settings.subscription_count != SubscriptionCount::Off
-                && channel.kind() != ChannelKind::User,
-            counts: None,
-        };
-        let asks = entry.asks();
-        self.unanswered += usize::from(asks);
-        self.entries.push(entry);
-        asks.then_some(index)
-    }
-
-    /// One home has answered; the response, if it was the last.
-    pub fn on_answer(&mut self, answer: Answer) -> Option<Response> {
-        let entry = self.entries.get_mut(answer.index as usize)?;
-        if !entry.asks() || entry.counts.is_some() {
-            return None;
+        _context: &mut Context<'_>,
+        _reply_to: ReplyTo,
+        answer: Answer,
+    ) -> OnAnswer {
+        let Answer { index, found } = answer;
+        match (&mut self.asked, found) {
+            (Asked::Counts(asked), Found::Counts(counts)) => asked
+                .on_answer(index, counts)
+                .map_or(OnAnswer::Wait, OnAnswer::Respond),
+            // Nobody has asked for this.
+            (Asked::Counts(_), _) => OnAnswer::Wait,
         }
-        entry.counts = Some(answer.counts);
-        self.unanswered -= 1;
-        self.response()
     }
 
     /// Not all homes have answered in time. Ends the connection: an answer that comes yet must not
     /// meet its next question.
     pub fn expired(&self) -> Response {
-        let text = "Published, but the channels did not answer in time.";
+        let text = match self.asked {
+            Asked::Counts(_) => "Published, but the channels did not answer in time.",
+        };
         Response::unavailable(text, RETRY_SECS).closing()
     }
 
@@ -105,155 +75,22 @@ impl Waiting {
     pub fn framing<'c>(&self, settings: &'c Settings) -> Framing<'c> {
         self.framing.framing(&settings.cors_origins)
     }
-
-    /// The response, if nobody is left to answer.
-    pub(super) fn response(&self) -> Option<Response> {
-        if self.unanswered > 0 {
-            return None;
-        }
-        let (open, close): (&[u8], &[u8]) = match self.form {
-            Form::Channels => (br#"{"channels":{"#, b"}}"),
-            Form::Batch => (br#"{"batch":["#, b"]}"),
-        };
-        let mut json = open.to_vec();
-        for (index, entry) in self.entries.iter().enumerate() {
-            if index > 0 {
-                json.push(b',');
-            }
-            if self.form == Form::Channels {
-                escape::write_string(&mut json, &entry.channel);
-                json.push(b':');
-            }
-            entry.write(&mut json);
-        }
-        json.extend_from_slice(close);
-        Some(Response::new(Status::Ok, Body::Json(json)))
-    }
-}
-
-impl Entry {
-    fn asks(&self) -> bool {
-        self.user_count || self.subscription_count
-    }
-
-    /// A home that has nobody on a channel knows no roster of it either: 0 users.
-    fn write(&self, json: &mut Vec<u8>) {
-        let counts = self.counts.unwrap_or_default();
-        json.push(b'{');
-        if self.user_count {
-            let users = counts.users.unwrap_or(0);
-            json.extend_from_slice(format!(r#""user_count":{users}"#).as_bytes());
-        }
-        if self.user_count && self.subscription_count {
-            json.push(b',');
-        }
-        if self.subscription_count {
-            let subscriptions = counts.subscriptions;
-            json.extend_from_slice(format!(r#""subscription_count":{subscriptions}"#).as_bytes());
-        }
-        json.push(b'}');
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing::body;
-
-    const NONE: KeptFraming = KeptFraming {
-        close: false,
-        origin: None,
-    };
-
-    fn settings(subscription_count: SubscriptionCount) -> AppSettings {
-        AppSettings {
-            subscription_count,
-            ..AppSettings::default()
-        }
-    }
-
-    /// Which counts of a channel are asked for, with everything in `info`.
-    fn asked(channel: &str, info: &str, counts: SubscriptionCount) -> (bool, bool) {
-        let channel = ChannelName::parse(channel, 200).expect("a lawful name");
-        let mut waiting = Waiting::new(Form::Batch, NONE);
-        let index = waiting.add(channel, Info::parse(info), &settings(counts));
-        let entry = &waiting.entries[0];
-        assert_eq!(index, entry.asks().then_some(0));
-        assert_eq!(waiting.response().is_none(), entry.asks());
-        (entry.user_count, entry.subscription_count)
-    }
-
-    fn answer(index: u32, subscriptions: u32, users: Option<u32>) -> Answer {
-        let counts = Counts {
-            subscriptions,
-            users,
-        };
-        Answer { index, counts }
-    }
-
-    #[test]
-    fn counts_that_do_not_apply_are_not_asked_for() {
-        use SubscriptionCount::{Off, On, Query};
-        let all = "user_count,subscription_count,cache,nonsense";
-        for (channel, info, counts, expected) in [
-            ("presence-a", all, Query, (true, true)),
-            ("presence-a", all, On, (true, true)),
-            ("presence-a", all, Off, (true, false)),
-            ("presence-cache-a", "user_count", Query, (true, false)),
-            ("presence-a", "subscription_count", Off, (false, false)),
-            ("news", all, Query, (false, true)),
-            ("news", all, Off, (false, false)),
-            ("private-a", "user_count", Query, (false, false)),
-            ("private-encrypted-a", all, Query, (false, true)),
-            ("cache-a", "cache", Query, (false, false)),
-            ("#server-to-user-a", all, Query, (false, false)),
-            ("presence-a", "", Query, (false, false)),
-        ] {
-            assert_eq!(asked(channel, info, counts), expected, "{channel} {info}");
-        }
-    }
-
-    #[test]
-    fn the_last_answer_completes_and_strangers_change_nothing() {
-        let mut waiting = Waiting::new(Form::Channels, NONE);
-        let info = Info::parse("user_count,subscription_count");
-        let settings = settings(SubscriptionCount::Query);
-        for (name, index) in [
-            ("presence-a", Some(0)),
-            ("#server-to-user-u", None),
-            ("b", Some(2)),
-        ] {
-            let name = ChannelName::parse(name, 200).expect("a lawful name");
-            assert_eq!(waiting.add(name, info, &settings), index);
-        }
-        for answer in [
-            answer(2, 13, None),
-            answer(2, 14, None),
-            answer(1, 1, None),
-            answer(3, 1, None),
-        ] {
-            assert_eq!(waiting.on_answer(answer), None);
-        }
-        let response = waiting
-            .on_answer(answer(0, 51, Some(42)))
-            .expect("the last");
-        let expected = r##"{"channels":{"presence-a":{"user_count":42,"subscription_count":51},"#server-to-user-u":{},"b":{"subscription_count":13}}}"##;
-        assert_eq!(body(&response), expected);
-    }
-
-    #[test]
-    fn a_channel_without_a_roster_has_no_users() {
-        let mut waiting = Waiting::new(Form::Batch, NONE);
-        let name = ChannelName::parse("presence-a", 200).expect("a lawful name");
-        let settings = settings(SubscriptionCount::Query);
-        waiting.add(name, Info::parse("user_count"), &settings);
-        let response = waiting.on_answer(answer(0, 0, None)).expect("the last");
-        assert_eq!(body(&response), r#"{"batch":[{"user_count":0}]}"#);
-    }
+    use crate::api::counts::Form;
+    use crate::http::Status;
 
     #[test]
     fn a_question_that_expires_ends_the_connection() {
-        let response = Waiting::new(Form::Batch, NONE).expired();
+        let framing = KeptFraming {
+            close: false,
+            origin: None,
+        };
+        let asked = Asked::Counts(PublishCounts::new(Form::Batch));
+        let response = Waiting::new(framing, asked).expired();
         assert_eq!(
             (response.status, response.retry_after_secs),
             (Status::Unavailable, Some(1))

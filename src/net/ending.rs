@@ -51,7 +51,7 @@ impl Worker {
         match &http.stage {
             Stage::Waiting(waiting) => {
                 let response = waiting.expired();
-                self.after_waiting(slot, http, Some(response));
+                self.after_waiting(slot, http, &response);
             }
             Stage::Proxied => self.shut_down(slot),
             Stage::Head if http.rest.is_empty() => self.shut_down(slot),

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use crate::api::{self, Collecting, Context, Framing, OnBody, OnHead, Response, Upgrade};
+use crate::api::{self, Collecting, Context, Framing, OnAnswer, OnBody, OnHead, Response, Upgrade};
 use crate::http::response::CONTINUE;
 use crate::http::{self, BodyLength, Head};
-use crate::shard::message::{Answer, ReplyTo, SessionKey};
+use crate::shard::message::{ReplyTo, SessionKey};
 use crate::shard::open;
+use crate::shard::question::Answer;
 use crate::ws::handshake;
 
 use super::addresses::AddressBudgets;
@@ -234,7 +235,7 @@ impl Worker {
     }
 
     /// A call that may publish: its answer waits for what it publishes (decisions 4).
-    fn serve(&self, slot: u32, call: impl FnOnce(&mut Context<'_>, ReplyTo) -> OnBody) -> OnBody {
+    fn serve<R>(&self, slot: u32, call: impl FnOnce(&mut Context<'_>, ReplyTo) -> R) -> R {
         let reply_to = {
             let mut shard = self.shard.borrow_mut();
             shard.begin_serving(slot);
@@ -343,25 +344,29 @@ impl Worker {
         let Some(mut http) = self.inputs.borrow_mut().take_http(to.slot) else {
             return;
         };
-        let response = match &mut http.stage {
-            Stage::Waiting(waiting) => waiting.on_answer(answer),
-            _ => None,
+        let outcome = match &mut http.stage {
+            Stage::Waiting(waiting) => self.serve(to.slot, |context, reply_to| {
+                waiting.on_answer(context, reply_to, answer)
+            }),
+            _ => OnAnswer::Wait,
         };
-        self.after_waiting(to.slot, http, response);
+        match outcome {
+            OnAnswer::Respond(response) => return self.after_waiting(to.slot, http, &response),
+            OnAnswer::Wait => {}
+            OnAnswer::AskedOn => self.set_deadline(to.slot, &mut http, ANSWER_SECS_MAX),
+        }
+        self.inputs.borrow_mut().put_http(to.slot, http);
     }
 
-    /// Answers a request that waited, if there is an answer, and goes on with the next.
-    pub(super) fn after_waiting(&self, slot: u32, mut http: Box<Http>, response: Option<Response>) {
-        let Some(response) = response else {
-            return self.inputs.borrow_mut().put_http(slot, http);
-        };
+    /// Answers a request that waited, and goes on with the next.
+    pub(super) fn after_waiting(&self, slot: u32, mut http: Box<Http>, response: &Response) {
         let stage = std::mem::replace(&mut http.stage, Stage::Head);
         let Stage::Waiting(waiting) = stage else {
             return;
         };
         let mut framing = waiting.framing(&self.api);
         framing.close |= self.shard.borrow().is_draining();
-        if let Taken::All = self.respond_and_go_on(slot, &response, &framing) {
+        if let Taken::All = self.respond_and_go_on(slot, response, &framing) {
             self.set_deadline(
                 slot,
                 &mut http,

@@ -15,7 +15,8 @@ use monoio::net::UnixStream;
 
 use crate::metrics::Counters;
 use crate::shard::flush::Sent;
-use crate::shard::message::{Answer, ReplyTo, SessionKey, ShardMessage};
+use crate::shard::message::{ReplyTo, SessionKey, ShardMessage};
+use crate::shard::question::Answer;
 use crate::shard::{Peer, Shard};
 
 use super::pace::SendPace;
@@ -197,7 +198,8 @@ impl Turns {
         shard.on_pings_sent();
     }
 
-    /// Hands what the turn has found to the connections; true if one of them has input on hand.
+    /// Hands what the turn has found to the connections; true if one of them has input on hand or
+    /// has asked for something.
     fn hand_out(&mut self) -> bool {
         let worker = Rc::clone(&self.worker);
         let outcomes = worker.shard.borrow_mut().take_outcomes();
@@ -231,7 +233,8 @@ impl Turns {
             worker.on_expired(key);
         }
         worker.go_on_draining();
-        !worker.unfinished.borrow().is_empty()
+        // An answer may have led to another question, which waits for a carry.
+        !worker.unfinished.borrow().is_empty() || worker.shard.borrow().leftovers() > 0
     }
 
     /// What the other threads see of this shard.

@@ -14,9 +14,10 @@ use super::Shard;
 use super::channel::ChannelKey;
 use super::homes::{HomeChannel, Source};
 use super::message::{
-    Admitted, Answer, Cache, Frame, Joined, Member, Publish, Refusal, SessionKey, ShardId,
-    ShardMessage, Ticket,
+    Admitted, Cache, Frame, Joined, Member, Publish, Refusal, SessionKey, ShardId, ShardMessage,
+    Ticket,
 };
+use super::question::Found;
 use super::roster::{JoinedAs, LeftAs};
 
 impl Shard {
@@ -47,19 +48,13 @@ impl Shard {
             if cached {
                 let expires = self.now.after(self.settings.cache_ttl);
                 self.homes.keep(key, Arc::clone(&frame), expires);
-                self.counters.cache_evicted +=
-                    self.homes.expire(self.now, self.settings.cache_bytes_max);
+                self.expire_cached();
             }
             self.announce(key, frame, except);
         }
         if let Some((to, index)) = ask {
             let channel = key.and_then(|key| self.homes.find(&key).map(|(_, c)| c.counts()));
-            let counts = channel.unwrap_or_default();
-            let answer = ShardMessage::Answer {
-                to,
-                answer: Box::new(Answer { index, counts }),
-            };
-            self.tell(to.shard, answer);
+            self.answer_question(to, index, Found::Counts(channel.unwrap_or_default()));
         }
     }
 
@@ -110,7 +105,7 @@ impl Shard {
 
     /// The cached event of a cache channel, now.
     fn cached(&mut self, key: &Arc<ChannelKey>) -> Cache {
-        self.counters.cache_evicted += self.homes.expire(self.now, self.settings.cache_bytes_max);
+        self.expire_cached();
         let Some((_, channel)) = self.homes.find(key) else {
             return Cache::Miss;
         };
@@ -118,6 +113,11 @@ impl Shard {
             Some(cached) => Cache::Hit(Arc::clone(&cached.frame)),
             None => Cache::Miss,
         }
+    }
+
+    /// Forgets cached events whose time is over, and the oldest for which there is no room.
+    pub(super) fn expire_cached(&mut self) {
+        self.counters.cache_evicted += self.homes.expire(self.now, self.settings.cache_bytes_max);
     }
 
     /// A newcomer to a presence channel: announced to the others, then answered.

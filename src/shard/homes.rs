@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -13,6 +14,7 @@ use crate::pusher::presence::RosterPiece;
 
 use super::channel::ChannelKey;
 use super::message::{Counts, Frame, ShardId};
+use super::question::{CachedEvent, Page};
 use super::roster::Roster;
 use super::table::{ChannelTable, Keyed};
 
@@ -49,6 +51,20 @@ pub struct HomeChannel {
     pub(super) seq: u64,
     pub(super) sources: SmallVec<[Source; 2]>,
     pub(super) kept: Option<Box<Kept>>,
+    /// The number of its making on this shard, so that a listing can tell the channels that came
+    /// while it was going on.
+    born: u64,
+}
+
+/// Where a listing goes on. A channel keeps its place while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    index: u32,
+    /// Places that there were when the listing began.
+    end: u32,
+    /// Channels made before the listing began. One made since may have been listed in an earlier
+    /// life, at another place: it is left out.
+    births: u64,
 }
 
 impl Keyed for HomeChannel {
@@ -58,9 +74,10 @@ impl Keyed for HomeChannel {
 }
 
 impl HomeChannel {
-    fn new(key: Arc<ChannelKey>) -> Self {
+    fn new(key: Arc<ChannelKey>, born: u64) -> Self {
         Self {
             key,
+            born,
             seq: 0,
             sources: SmallVec::new(),
             kept: None,
@@ -84,6 +101,22 @@ impl HomeChannel {
             subscriptions: self.sources.iter().map(|source| source.count).sum(),
             users: self.roster().map(|roster| roster.users() as u32),
         }
+    }
+
+    /// Whether somebody is subscribed, and the channel is one to be told of.
+    fn is_listed(&self, prefix: &str) -> bool {
+        !self.sources.is_empty()
+            && self.key.name.starts_with(prefix)
+            && !self.key.name.starts_with('#')
+    }
+
+    /// The event that is kept for newcomers, and for how long yet.
+    pub(super) fn cached(&self, now: Now) -> Option<CachedEvent> {
+        let cached = self.kept.as_ref()?.cached.as_ref()?;
+        Some(CachedEvent {
+            frame: Arc::clone(&cached.frame),
+            left: Duration::from_millis(cached.expires.0.saturating_sub(now.0)),
+        })
     }
 
     /// The members of a presence channel in the order of joining.
@@ -135,6 +168,8 @@ pub struct Homes {
     cache_order: VecDeque<(Arc<ChannelKey>, u64)>,
     cached: usize,
     stamp: u64,
+    /// Channels ever made.
+    births: u64,
 }
 
 impl Homes {
@@ -153,11 +188,15 @@ impl Homes {
     }
 
     pub(super) fn find_or_insert(&mut self, key: &Arc<ChannelKey>) -> &mut HomeChannel {
-        let table = self.table(key.app);
-        let index = table
-            .find_key(key)
-            .unwrap_or_else(|| table.insert(HomeChannel::new(Arc::clone(key))));
-        table
+        let index = match self.table(key.app).find_key(key) {
+            Some(index) => index,
+            None => {
+                self.births += 1;
+                let channel = HomeChannel::new(Arc::clone(key), self.births);
+                self.table(key.app).insert(channel)
+            }
+        };
+        self.table(key.app)
             .at(index)
             .expect("the index was found or made on the line above")
     }
@@ -178,6 +217,36 @@ impl Homes {
     pub fn peek(&self, hash: u64, app: u32, name: &str) -> Option<&HomeChannel> {
         let table = self.apps.get(app as usize)?;
         table.peek(table.find(hash, app, name)?)
+    }
+
+    /// Occupied channels of an app from a place of its table on, after a look at `walk_max` channels
+    /// at most; and how many were looked at. A channel that is occupied from the first page to the
+    /// last is on exactly one of them, any other on one at most.
+    pub(super) fn page(
+        &self,
+        app: u32,
+        prefix: &str,
+        from: Option<Place>,
+        walk_max: usize,
+    ) -> (Page, usize) {
+        let table = self.apps.get(app as usize);
+        let Place { index, end, births } = from.unwrap_or_else(|| Place {
+            index: 0,
+            end: table.map_or(0, ChannelTable::places),
+            births: self.births,
+        });
+        let stop = end.min(index.saturating_add(walk_max as u32));
+        let channels = (index..stop)
+            .filter_map(|index| table?.peek(index))
+            .filter(|channel| channel.born <= births && channel.is_listed(prefix))
+            .map(|channel| (Arc::clone(&channel.key), channel.counts()))
+            .collect();
+        let next = (stop < end).then_some(Place {
+            index: stop,
+            end,
+            births,
+        });
+        (Page { channels, next }, stop.saturating_sub(index) as usize)
     }
 
     /// All channels of all apps.

@@ -15,6 +15,7 @@ use crate::pusher::outbound::write_text_frame;
 use crate::pusher::socket_id::SocketId;
 
 use super::channel::ChannelKey;
+use super::question::{Answer, Question};
 
 /// Room for a frame of usual size, so that building one allocates once.
 const FRAME_BYTES_USUAL: usize = 512;
@@ -156,13 +157,6 @@ pub struct Counts {
     pub users: Option<u32>,
 }
 
-/// The answer to the part `index` of a question.
-#[derive(Debug)]
-pub struct Answer {
-    pub index: u32,
-    pub counts: Counts,
-}
-
 /// All that shards say to each other. "If lost" says what would break, and why it is not lost.
 #[derive(Debug)]
 pub enum ShardMessage {
@@ -208,6 +202,12 @@ pub enum ShardMessage {
         ticket: Ticket,
         channel: Arc<ChannelKey>,
         joined: Box<Joined>,
+    },
+    /// To a home, from an HTTP request. If lost, the request answers 503 after its deadline:
+    /// elastic, and bounded because a connection has one request unanswered.
+    Ask {
+        question: Box<Question>,
+        from: ReplyTo,
     },
     /// From a home to the shard of an HTTP connection. If lost, the request answers 503 after its
     /// deadline: elastic.

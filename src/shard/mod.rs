@@ -41,6 +41,7 @@ pub mod open;
 pub mod outbox;
 pub mod palette;
 pub mod publish;
+pub mod question;
 pub mod roster;
 pub mod session;
 pub mod subscribe;
@@ -56,8 +57,9 @@ use deliver::OpenRun;
 use flush::{Outcomes, Sent, Slices};
 use homes::Homes;
 use leave::Leaving;
-use message::{Answer, ReplyTo, SessionKey, ShardId, ShardMessage};
+use message::{ReplyTo, SessionKey, ShardId, ShardMessage};
 use outbox::Outbox;
+use question::Answer;
 use wheel::Wheel;
 
 /// While more messages than this are left over after a carry, a shard reads no input and accepts
@@ -342,7 +344,8 @@ impl Shard {
             } => {
                 self.on_joined(ticket, &channel, *joined);
             }
-            ShardMessage::Answer { to, answer } => self.answers.push((to, *answer)),
+            ShardMessage::Ask { question, from } => self.on_ask_at_home(*question, from),
+            ShardMessage::Answer { to, answer } => self.on_answer(to, *answer),
             ShardMessage::Drain { until } => self.on_drain(until),
         }
     }

@@ -138,6 +138,13 @@ impl Roster {
         self.by_session.len()
     }
 
+    /// Ids of the users and what is shown of them, as JSON text, in the order of joining.
+    pub fn users_with_info(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.users
+            .values()
+            .map(|user| (&*user.user_id, &*user.user_info))
+    }
+
     /// The members as they stand in frames, in the order of joining.
     pub fn iter(&self) -> impl Iterator<Item = &RosterPiece> + Clone {
         self.users.values().map(|user| &user.piece)

@@ -96,6 +96,11 @@ impl<T: Keyed> ChannelTable<T> {
         self.channels.get(index as usize)?.as_ref()
     }
 
+    /// Indexes ever used at once; some of them may be free.
+    pub fn places(&self) -> u32 {
+        self.channels.len() as u32
+    }
+
     /// All channels by index.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.channels.iter().flatten()

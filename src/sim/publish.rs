@@ -4,7 +4,8 @@
 use crate::pusher::json::StringSource;
 use crate::pusher::outbound;
 use crate::pusher::socket_id::SocketId;
-use crate::shard::message::{Answer, Frame, Origin, Publish, ReplyTo};
+use crate::shard::message::{Frame, Origin, Publish, ReplyTo};
+use crate::shard::question::{Answer, Found};
 
 use super::channel::Channel;
 use super::peer::Request;
@@ -99,9 +100,11 @@ impl World {
     /// The counts of one channel have come for a request that waits for them.
     pub(super) fn on_answer(&mut self, at: usize, to: ReplyTo, found: &Answer) {
         let expected = self.model.answer(to, found.index);
-        let users = found.counts.users.unwrap_or(0);
+        let Found::Counts(counts) = found.found else {
+            panic!("not what a publish asks for: {found:?}")
+        };
         assert_eq!(
-            (found.counts.subscriptions, users),
+            (counts.subscriptions, counts.users.unwrap_or(0)),
             (expected.subscriptions, expected.users.unwrap_or(0))
         );
         let node = &mut self.nodes[at];
