@@ -9,6 +9,7 @@
 use std::fmt;
 
 use super::channel::NameError;
+use super::filter;
 use super::presence::MemberError;
 use super::signature::Explanation;
 
@@ -153,6 +154,8 @@ pub enum Rejection<'a> {
         channel: &'a str,
     },
     Member(MemberError),
+    /// The tag filter of a subscription (extensions spec 2.2).
+    Filter(filter::Error),
     ChannelFull {
         users_max: u32,
     },
@@ -212,7 +215,8 @@ impl Rejection<'_> {
             | Self::InvalidChannel(_)
             | Self::AlreadySubscribed { .. }
             | Self::NotSubscribed { .. }
-            | Self::Member(_) => None,
+            | Self::Member(_)
+            | Self::Filter(_) => None,
             Self::SubscriptionAuth(_)
             | Self::ForeignUserChannel { .. }
             | Self::NobodyToPresent { .. }
@@ -236,6 +240,7 @@ impl Rejection<'_> {
             | Self::NobodyToPresent { .. } => ("AuthError", 401),
             Self::Member(error) if error.is_limit() => ("LimitReached", 413),
             Self::Member(_) => ("InvalidData", 400),
+            Self::Filter(_) => ("InvalidFilter", 400),
             Self::ChannelFull { .. } | Self::TooManySubscriptions => ("LimitReached", 4100),
             _ => return None,
         };
@@ -271,6 +276,7 @@ impl fmt::Display for Rejection<'_> {
                 )
             }
             Self::Member(error) => write!(f, "Invalid member: {error}"),
+            Self::Filter(error) => write!(f, "Invalid filter: {error}"),
             Self::ChannelFull { users_max } => {
                 write!(
                     f,
@@ -459,6 +465,12 @@ mod tests {
                 None,
                 Some(("LimitReached", 413)),
                 "Invalid member: user_info must not exceed 2048 bytes",
+            ),
+            (
+                Rejection::Filter(filter::Error::TooDeep),
+                None,
+                Some(("InvalidFilter", 400)),
+                "Invalid filter: it must not have more than 16 levels of nodes",
             ),
             (
                 Rejection::ChannelFull { users_max: 100 },

@@ -15,6 +15,8 @@ pub mod rest_signature;
 
 pub mod json;
 
+pub mod filter;
+
 pub mod inbound;
 pub mod presence;
 pub mod rest;
