@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use super::delta::{self, Algorithm, Wish};
 use super::error::Rejection;
 use super::json::tape::Reader;
 use super::json::{self, Kind, Malformed, StringSource, Token};
@@ -22,6 +23,14 @@ pub enum ClientMessage<'a> {
         channel: Cow<'a, str>,
     },
     SignIn(SignIn<'a>),
+    /// Deltas for all subscriptions, by this algorithm; `None` where none of the client's is known.
+    EnableDelta {
+        algorithm: Option<Algorithm>,
+    },
+    /// The client cannot apply what it gets on this channel.
+    DeltaSyncError {
+        channel: Cow<'a, str>,
+    },
     Event(ClientEvent<'a>),
     /// Answered with "Unsupported event received on socket: NAME".
     Unknown {
@@ -40,8 +49,7 @@ pub struct Subscribe<'a> {
     pub filter: Option<Token<'a>>,
     /// The list of event names to be filtered by, not looked into.
     pub events: Option<Token<'a>>,
-    /// The wish for delta compression, not looked into.
-    pub delta: Option<Token<'a>>,
+    pub delta: Wish,
 }
 
 #[derive(Debug)]
@@ -107,8 +115,17 @@ impl<'a> ClientMessage<'a> {
             "pusher:ping" => Ok(ClientMessage::Ping),
             "pusher:pong" => Ok(ClientMessage::Pong),
             "pusher:subscribe" => subscribe(data, scratch),
-            "pusher:unsubscribe" => unsubscribe(data, scratch),
+            // Needs `channel` alone, but is refused for the same members as a subscribe.
+            "pusher:unsubscribe" => {
+                let channel = channel_of(data, &SUBSCRIPTION, scratch)?;
+                Ok(ClientMessage::Unsubscribe { channel })
+            }
             "pusher:signin" => sign_in(data, scratch).map_err(|_| Error::SignInFields),
+            "pusher:enable_delta_compression" => enable_delta(data, scratch),
+            "pusher:delta_sync_error" => {
+                let channel = channel_of(data, &["channel"], scratch)?;
+                Ok(ClientMessage::DeltaSyncError { channel })
+            }
             client if client.starts_with("client-") => Ok(ClientMessage::Event(ClientEvent {
                 name_source: event.as_string(),
                 name,
@@ -156,22 +173,39 @@ fn subscribe<'a>(
         channel_data,
         filter: filter.or(tags_filter),
         events,
-        delta,
+        delta: delta.map_or_else(Wish::default, Wish::parse),
     }))
 }
 
 const SUBSCRIPTION: [&str; 3] = ["channel", "auth", "channel_data"];
 
-/// An unsubscribe needs `channel` alone, but is refused for the same members as a subscribe.
-fn unsubscribe<'a>(
+/// The first of the string members `names`: the channel that is meant.
+fn channel_of<'a, const N: usize>(
+    data: Option<Token<'a>>,
+    names: &[&str; N],
+    scratch: &'a mut Scratch,
+) -> Result<Cow<'a, str>, Error> {
+    let (object, reader) = object_of(data, scratch)?;
+    let tokens = present(object, names)?;
+    let channel = strings(object, names, tokens, reader)?.into_iter().next();
+    channel.flatten().ok_or(Error::Format)
+}
+
+/// Its `data` may be missing.
+fn enable_delta<'a>(
     data: Option<Token<'a>>,
     scratch: &'a mut Scratch,
 ) -> Result<ClientMessage<'a>, Error> {
-    let (object, reader) = object_of(data, scratch)?;
-    let tokens = present(object, &SUBSCRIPTION)?;
-    let [channel, ..] = strings(object, &SUBSCRIPTION, tokens, reader)?;
-    Ok(ClientMessage::Unsubscribe {
-        channel: channel.ok_or(Error::Format)?,
+    let list = match data.filter(|data| !data.is_null()) {
+        Some(data) => {
+            let (object, _) = object_of(Some(data), scratch)?;
+            let [list] = present(object, &["algorithms"])?;
+            list
+        }
+        None => None,
+    };
+    Ok(ClientMessage::EnableDelta {
+        algorithm: delta::first_known(list),
     })
 }
 
@@ -273,6 +307,13 @@ pub fn fuzz_client_message(scratch: &mut Scratch, data: &[u8]) {
             assert_eq!(event, "pusher:unsubscribe");
             assert_eq!(object["channel"].as_str(), Some(&*channel));
         }
+        ClientMessage::EnableDelta { .. } => {
+            assert_eq!(event, "pusher:enable_delta_compression");
+        }
+        ClientMessage::DeltaSyncError { channel } => {
+            assert_eq!(event, "pusher:delta_sync_error");
+            assert_eq!(object["channel"].as_str(), Some(&*channel));
+        }
         ClientMessage::SignIn(sign_in) => {
             assert_eq!(event, "pusher:signin");
             assert_eq!(object["auth"].as_str(), Some(&*sign_in.auth));
@@ -309,6 +350,11 @@ mod tests {
         let mut scratch = Scratch::default();
         let shown = |text: Option<Cow<'_, str>>| text.as_deref().unwrap_or("-").to_owned();
         let raw = |token: Option<Token<'_>>| token.map_or("-", |token| token.raw()).to_owned();
+        let name = |algorithm: Option<Algorithm>| algorithm.map_or("-", Algorithm::name).to_owned();
+        let wish = |wish: Wish| match wish.enabled {
+            None => "-".to_owned(),
+            Some(on) => format!("{on} {}", name(wish.algorithm)),
+        };
         Ok(match ClientMessage::parse(text, &mut scratch)? {
             ClientMessage::Ping => "ping".to_owned(),
             ClientMessage::Pong => "pong".to_owned(),
@@ -319,13 +365,15 @@ mod tests {
                 shown(subscribe.channel_data),
                 raw(subscribe.filter),
                 raw(subscribe.events),
-                raw(subscribe.delta),
+                wish(subscribe.delta),
             ]
             .join("|"),
             ClientMessage::Unsubscribe { channel } => format!("unsubscribe|{channel}"),
             ClientMessage::SignIn(SignIn { auth, user_data }) => {
                 format!("signin|{auth}|{user_data}")
             }
+            ClientMessage::EnableDelta { algorithm } => format!("delta|{}", name(algorithm)),
+            ClientMessage::DeltaSyncError { channel } => format!("resync|{channel}"),
             ClientMessage::Event(event) => {
                 let source = |source| match source {
                     StringSource::Token(token) => format!("token {token}"),
@@ -372,7 +420,27 @@ mod tests {
             ),
             (
                 r#"{"event":"pusher:subscribe","data":{"channel":"x","filter":{"op":1.0},"events":["a"],"delta":true}}"#,
-                r#"subscribe|x|-|-|{"op":1.0}|["a"]|true"#,
+                r#"subscribe|x|-|-|{"op":1.0}|["a"]|true -"#,
+            ),
+            (
+                r#"{"event":"pusher:subscribe","data":{"channel":"x","delta":{"enabled":true,"algorithm":"vcdiff"}}}"#,
+                "subscribe|x|-|-|-|-|true xdelta3",
+            ),
+            (
+                r#"{"event":"pusher:enable_delta_compression"}"#,
+                "delta|fossil",
+            ),
+            (
+                r#"{"event":"pusher:enable_delta_compression","data":{"algorithms":["xdelta3","fossil"]}}"#,
+                "delta|xdelta3",
+            ),
+            (
+                r#"{"event":"pusher:enable_delta_compression","data":"{\"algorithms\":[\"zip\"]}"}"#,
+                "delta|-",
+            ),
+            (
+                r#"{"event":"pusher:delta_sync_error","data":{"channel":"n\u0065ws"}}"#,
+                "resync|news",
             ),
             (
                 r#"{"event":"pusher:subscribe","data":{"channel":"x","filter":null,"tags_filter":{}}}"#,
@@ -568,7 +636,9 @@ mod tests {
 
     #[test]
     fn agrees_with_serde_json_on_seeded_messages() {
-        const EVENTS: [&str; 7] = [
+        const EVENTS: [&str; 9] = [
+            "pusher:enable_delta_compression",
+            "pusher:delta_sync_error",
             "pusher:ping",
             "pusher:pong",
             "pusher:subscribe",
@@ -579,8 +649,8 @@ mod tests {
         ];
         let mut random = Seed::new(44);
         let mut scratch = Scratch::default();
-        for round in 0..7_000 {
-            let mut text = format!(r#"{{"event":"{}","data":"#, EVENTS[round % 7]).into_bytes();
+        for round in 0..9_000 {
+            let mut text = format!(r#"{{"event":"{}","data":"#, EVENTS[round % 9]).into_bytes();
             match round % 4 {
                 0 => {
                     text.extend(br#"{"auth":"","user_data":"{}","channel":"a\u002db","x":"#);

@@ -15,6 +15,7 @@ pub mod rest_signature;
 
 pub mod json;
 
+pub mod delta;
 pub mod filter;
 
 pub mod inbound;

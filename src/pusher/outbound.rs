@@ -9,8 +9,13 @@
 
 use std::fmt::{Display, Write};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::delta::Algorithm;
 use super::error::SubscriptionError;
 use super::escape::{self, Depth, Escaping};
+use super::filter::TagSet;
 use super::json::StringSource;
 use super::presence::RosterPiece;
 use super::socket_id::SocketId;
@@ -60,6 +65,98 @@ pub fn event(
     out.push(b'}');
 }
 
+/// The text of an event with its tags as a last member (extensions spec 2.3).
+pub fn event_with_tags(out: &mut Vec<u8>, event: &[u8], tags: &TagSet) {
+    open_end(out, event);
+    out.extend_from_slice(br#","tags":{"#);
+    for (index, (key, value)) in tags.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        escape::write_string(out, key);
+        out.push(b':');
+        escape::write_string(out, value);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// The text of an event with its place in a stream of deltas as its last members (extensions
+/// spec 3.2). Bases are texts without them, so nothing may follow.
+pub fn event_in_stream(out: &mut Vec<u8>, event: &[u8], seq: u64, conflation_key: Option<&str>) {
+    open_end(out, event);
+    out.extend_from_slice(br#","__delta_seq":"#);
+    write_number(out, seq);
+    if let Some(key) = conflation_key {
+        out.extend_from_slice(br#","__conflation_key":"#);
+        write_without_inner_quotes(out, key);
+    }
+    out.push(b'}');
+}
+
+/// An event as its difference from an earlier one of the same stream.
+#[derive(Clone, Copy, Debug)]
+pub struct DeltaEvent<'a> {
+    pub name: StringSource<'a>,
+    pub channel: &'a str,
+    /// Bytes of the algorithm's format.
+    pub delta: &'a [u8],
+    pub seq: u64,
+    /// The `seq` of the message that the delta is applied to.
+    pub base: u64,
+    pub algorithm: Algorithm,
+    /// Where the channel has conflation keys.
+    pub conflation_key: Option<&'a str>,
+}
+
+/// `pusher:delta`; `data` is an object.
+pub fn delta(out: &mut Vec<u8>, event: &DeltaEvent<'_>) {
+    out.extend_from_slice(br#"{"event":"pusher:delta","channel":"#);
+    escape::write_string(out, event.channel);
+    out.extend_from_slice(br#","data":{"event":"#);
+    write_source(out, event.name);
+    out.extend_from_slice(br#","delta":""#);
+    write_base64(out, event.delta);
+    out.extend_from_slice(br#"","seq":"#);
+    write_number(out, event.seq);
+    out.extend_from_slice(br#","base_index":"#);
+    write_number(out, event.base);
+    out.extend_from_slice(br#","algorithm":""#);
+    out.extend_from_slice(event.algorithm.name().as_bytes());
+    out.push(b'"');
+    if let Some(key) = event.conflation_key {
+        out.extend_from_slice(br#","conflation_key":"#);
+        escape::write_string(out, key);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// The answer to a wish for deltas, of a connection or of one subscription; `data` is an object.
+/// `None` says that there will be none.
+pub fn delta_compression_enabled(
+    out: &mut Vec<u8>,
+    channel: Option<&str>,
+    algorithm: Option<Algorithm>,
+) {
+    out.extend_from_slice(br#"{"event":"pusher:delta_compression_enabled""#);
+    let write_channel = |out: &mut Vec<u8>| {
+        if let Some(channel) = channel {
+            out.extend_from_slice(br#","channel":"#);
+            escape::write_string(out, channel);
+        }
+    };
+    write_channel(out);
+    match algorithm {
+        Some(algorithm) => {
+            out.extend_from_slice(br#","data":{"enabled":true,"algorithm":""#);
+            out.extend_from_slice(algorithm.name().as_bytes());
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(br#","data":{"enabled":false"#),
+    }
+    write_channel(out);
+    out.extend_from_slice(b"}}");
+}
+
 /// The greeting. `activity_timeout_secs` is at least 1: with 0 pusher-js gives up for good.
 pub fn connection_established(out: &mut Vec<u8>, id: SocketId, activity_timeout_secs: u32) {
     out.extend_from_slice(br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\""#);
@@ -73,7 +170,7 @@ pub fn connection_established(out: &mut Vec<u8>, id: SocketId, activity_timeout_
 pub fn error(out: &mut Vec<u8>, code: Option<u16>, message: impl Display) {
     out.extend_from_slice(br#"{"event":"pusher:error","data":{"code":"#);
     match code {
-        Some(code) => write_number(out, code.into()),
+        Some(code) => write_number(out, code),
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(br#","message":""#);
@@ -128,7 +225,7 @@ pub fn subscription_error(
     out.extend_from_slice(br#"\",\"error\":\""#);
     write_escaped(out, Depth::Twice, message);
     out.extend_from_slice(br#"\",\"status\":"#);
-    write_number(out, error.status.into());
+    write_number(out, error.status);
     out.extend_from_slice(br#"}"}"#);
 }
 
@@ -239,8 +336,34 @@ fn write_joined<'a>(out: &mut Vec<u8>, pieces: impl Iterator<Item = &'a [u8]>) -
     count
 }
 
-fn write_number(out: &mut Vec<u8>, number: u32) {
-    write_escaped(out, Depth::Once, number);
+fn write_number(out: &mut Vec<u8>, number: impl Into<u64>) {
+    write_escaped(out, Depth::Once, number.into());
+}
+
+/// The text of an object, up to and without its last brace.
+fn open_end(out: &mut Vec<u8>, object: &[u8]) {
+    out.extend_from_slice(object.strip_suffix(b"}").unwrap_or(object));
+}
+
+/// A JSON string whose quotes are written as `\u0022`: Sockudo's client cuts this member off the
+/// text at the next quote.
+fn write_without_inner_quotes(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for (index, piece) in text.split('"').enumerate() {
+        if index > 0 {
+            out.extend_from_slice(br"\u0022");
+        }
+        escape::write_contents(out, piece);
+    }
+    out.push(b'"');
+}
+
+fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    BASE64
+        .encode_slice(bytes, &mut out[start..])
+        .expect("four digits for every three bytes begun are room enough");
 }
 
 fn write_escaped(out: &mut Vec<u8>, depth: Depth, message: impl Display) {
@@ -314,6 +437,48 @@ mod tests {
             (
                 written(|out| cache_miss(out, "cache-x")),
                 r#"{"event":"pusher:cache_miss","channel":"cache-x","data":"{}"}"#,
+            ),
+            (
+                written(|out| {
+                    let tags = TagSet::new(&[("b", "1"), ("a", "\"")]);
+                    event_with_tags(out, br#"{"event":"e","data":"d"}"#, &tags);
+                }),
+                r#"{"event":"e","data":"d","tags":{"b":"1","a":"\""}}"#,
+            ),
+            (
+                written(|out| event_in_stream(out, br#"{"event":"e","data":"d"}"#, 41, None)),
+                r#"{"event":"e","data":"d","__delta_seq":41}"#,
+            ),
+            (
+                written(|out| event_in_stream(out, br#"{"event":"e"}"#, 42, Some(r#"a"\"#))),
+                r#"{"event":"e","__delta_seq":42,"__conflation_key":"a\u0022\\"}"#,
+            ),
+            (
+                written(|out| {
+                    let event = DeltaEvent {
+                        name: StringSource::Token(r#""tick""#),
+                        channel: "ticker",
+                        delta: &[0, 0xff, b'a', b'b'],
+                        seq: 43,
+                        base: 42,
+                        algorithm: Algorithm::Fossil,
+                        conflation_key: Some("BTC"),
+                    };
+                    delta(out, &event);
+                }),
+                r#"{"event":"pusher:delta","channel":"ticker","data":{"event":"tick","delta":"AP9hYg==","seq":43,"base_index":42,"algorithm":"fossil","conflation_key":"BTC"}}"#,
+            ),
+            (
+                written(|out| delta_compression_enabled(out, None, Some(Algorithm::Xdelta3))),
+                r#"{"event":"pusher:delta_compression_enabled","data":{"enabled":true,"algorithm":"xdelta3"}}"#,
+            ),
+            (
+                written(|out| delta_compression_enabled(out, Some("a"), Some(Algorithm::Fossil))),
+                r#"{"event":"pusher:delta_compression_enabled","channel":"a","data":{"enabled":true,"algorithm":"fossil","channel":"a"}}"#,
+            ),
+            (
+                written(|out| delta_compression_enabled(out, None, None)),
+                r#"{"event":"pusher:delta_compression_enabled","data":{"enabled":false}}"#,
             ),
             (written(pong), r#"{"event":"pusher:pong","data":"{}"}"#),
             (written(ping), r#"{"event":"pusher:ping","data":"{}"}"#),

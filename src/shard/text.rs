@@ -58,6 +58,11 @@ impl Shard {
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(slot, &channel),
             // Sign-in comes with users; until then every sign-in fails as if switched off.
             ClientMessage::SignIn(_) => self.reject(slot, &Rejection::SignInDisabled),
+            // Deltas come with the streams of channels; until then nobody is promised one.
+            ClientMessage::EnableDelta { .. } => self.answer(slot, |out| {
+                outbound::delta_compression_enabled(out, None, None);
+            }),
+            ClientMessage::DeltaSyncError { .. } => {}
             ClientMessage::Event(event) => self.client_event(slot, &event),
             ClientMessage::Unknown { event } => {
                 self.reject(slot, &Rejection::UnsupportedEvent { event: &event });
