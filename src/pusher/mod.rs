@@ -26,3 +26,5 @@ pub mod sign_in;
 pub mod error;
 pub mod escape;
 pub mod outbound;
+
+pub mod webhook;
