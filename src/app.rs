@@ -8,15 +8,18 @@
 
 mod origin;
 mod quota;
+pub mod webhook;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::pusher::signature::SigningKey;
 
 pub use origin::{OriginList, OriginPattern};
 pub use quota::ConnectionQuota;
+pub use webhook::Webhooks;
 
 /// One tenant. Shared by all shards behind an `Arc`; only the quota ever changes.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub struct App {
     /// At least one.
     pub keys: Vec<AppKey>,
     pub settings: AppSettings,
+    pub webhooks: Webhooks,
     /// Kept over reloads of the app.
     pub quota: Arc<ConnectionQuota>,
 }
@@ -72,6 +76,16 @@ pub struct AppSettings {
     pub event_data_bytes_max: u32,
     pub channels_per_event_max: u32,
     pub batch_events_max: u32,
+    /// Off: one event per webhook (webhooks 3).
+    pub webhook_batch: bool,
+    /// A batch takes events for so long after its first one.
+    pub webhook_batch_time: Duration,
+    pub webhook_batch_events_max: usize,
+    pub webhook_batch_bytes_max: usize,
+    /// How long a channel is empty, or a user gone, before it is reported (webhooks 5).
+    pub webhook_delay: Duration,
+    /// One `cache_miss` per channel in this time (webhooks 4).
+    pub webhook_cache_miss_window: Duration,
 }
 
 /// What is told about the number of subscribers of a channel (WebSocket spec 17).
@@ -118,13 +132,14 @@ pub enum TableError {
 }
 
 impl App {
-    /// An app with a fresh quota.
+    /// An app with a fresh quota and without webhooks.
     pub fn new(index: u32, id: &str, keys: Vec<AppKey>, settings: AppSettings) -> Self {
         Self {
             index,
             id: id.into(),
             keys,
             settings,
+            webhooks: Webhooks::default(),
             quota: Arc::default(),
         }
     }
@@ -182,6 +197,12 @@ impl Default for AppSettings {
             event_data_bytes_max: 100 << 10,
             channels_per_event_max: 100,
             batch_events_max: 10,
+            webhook_batch: true,
+            webhook_batch_time: Duration::from_millis(50),
+            webhook_batch_events_max: 100,
+            webhook_batch_bytes_max: 256 << 10,
+            webhook_delay: Duration::from_secs(3),
+            webhook_cache_miss_window: Duration::from_secs(3),
         }
     }
 }

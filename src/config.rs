@@ -8,6 +8,7 @@
 
 mod apps;
 mod convert;
+mod endpoint;
 mod file;
 mod form;
 mod host;
@@ -23,6 +24,7 @@ mod value;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use endpoint::EndpointEntry;
 pub use file::{AppEntry, Setting};
 pub use host::{Host, show_cores};
 pub use load::{Loaded, Settings, Sources, load};
@@ -85,6 +87,10 @@ pub struct Config {
     /// Whole origins in lower case, or `*`.
     pub cors_origins: Vec<String>,
     pub events_response: EventsResponse,
+
+    pub webhook_inbox_max: usize,
+    pub webhook_inbox_bytes_max: usize,
+    pub webhook_refuse_private: bool,
 
     pub log_level: tracing::Level,
     pub log_format: LogFormat,

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use super::SingleApp;
+use super::endpoint::EndpointEntry;
 use super::file::{AppEntry, Setting};
 use super::load::Settings;
 use super::problem::Problem;
 use super::table::{self, Lookup};
 use super::value::Value;
-use crate::app::{App, AppKey, AppSettings, AppTable, SubscriptionCount, TableError};
+use crate::app::webhook::Endpoint;
+use crate::app::{App, AppKey, AppSettings, AppTable, SubscriptionCount, TableError, Webhooks};
 
 /// None where two apps cannot be in one table; every problem is added to the list.
 pub(super) fn build(
@@ -32,8 +34,11 @@ pub(super) fn build(
             .iter()
             .map(|(key, secret)| AppKey::new(key, secret))
             .collect();
-        let settings = app_settings(&Own(&entry.own, settings), problems);
-        apps.push(App::new(index, &entry.id, keys, settings));
+        let own = app_settings(&Own(&entry.own, settings), problems);
+        let endpoints = entry.webhooks.iter().map(|e| endpoint(e, settings));
+        let mut app = App::new(index, &entry.id, keys, own);
+        app.webhooks = Webhooks::new(endpoints.collect());
+        apps.push(app);
     }
     match AppTable::new(apps.into_iter().map(Arc::new).collect()) {
         Ok(table) => Some(table),
@@ -55,6 +60,17 @@ fn app_settings(own: &Own<'_>, problems: &mut Vec<Problem>) -> AppSettings {
         }
     }
     settings
+}
+
+fn endpoint(entry: &EndpointEntry, settings: &Settings) -> Endpoint {
+    Endpoint {
+        url: entry.url.clone(),
+        kinds: entry.kinds,
+        channel_prefix: entry.channel_prefix.as_str().into(),
+        channel_suffix: entry.channel_suffix.as_str().into(),
+        headers: entry.headers.clone(),
+        settings: table::build_endpoint_settings(&Own(&entry.own, settings)),
+    }
 }
 
 fn clash(error: TableError, entries: &[AppEntry]) -> Problem {
@@ -82,7 +98,7 @@ fn clash(error: TableError, entries: &[AppEntry]) -> Problem {
     }
 }
 
-/// The settings of one app: its own before those of the process.
+/// The settings of one app or one endpoint: its own before those of the process.
 struct Own<'a>(&'a [Setting], &'a Settings);
 
 impl Own<'_> {

@@ -11,9 +11,10 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::endpoint::EndpointEntry;
 use super::form;
 use super::problem::{Problem, Source};
-use super::table::{self, Place, Row, Scope};
+use super::table::{self, Place, Row};
 use super::value::{Kind, Value};
 
 /// A value that somebody gave to an option.
@@ -33,6 +34,7 @@ pub struct AppEntry {
     pub keys: Vec<(String, String)>,
     /// What the app does not take from the settings of the process.
     pub own: Vec<Setting>,
+    pub webhooks: Vec<EndpointEntry>,
 }
 
 /// What the file says.
@@ -80,10 +82,10 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Vec<Problem>) -> File
     reader.root(root.get_ref())
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     name: &'a str,
     text: &'a str,
-    problems: &'a mut Vec<Problem>,
+    pub(super) problems: &'a mut Vec<Problem>,
 }
 
 impl Reader<'_> {
@@ -138,6 +140,7 @@ impl Reader<'_> {
             id: String::new(),
             keys: Vec::new(),
             own: Vec::new(),
+            webhooks: Vec::new(),
         };
         let (mut key, mut secret) = (None, None);
         let before = self.problems.len();
@@ -148,6 +151,7 @@ impl Reader<'_> {
                 "key" => key = Some(self.app_name("apps.key", value)?),
                 "secret" => secret = Some(self.secret("apps.secret", value)?),
                 "keys" => app.keys.extend(self.keys(value)?),
+                "webhooks" => app.webhooks = self.endpoints(at, value),
                 option => self.setting(option, at, value, Place::App, &mut app.own),
             }
         }
@@ -228,7 +232,8 @@ impl Reader<'_> {
         secret
     }
 
-    fn setting(
+    /// One setting of the table; `place` says which there are, and how they are called.
+    pub(super) fn setting(
         &mut self,
         option: &str,
         at: usize,
@@ -275,18 +280,18 @@ impl Reader<'_> {
         });
     }
 
-    fn complain(&mut self, option: &str, at: usize, reason: &str) {
+    pub(super) fn complain(&mut self, option: &str, at: usize, reason: &str) {
         let place = self.place(at);
         self.problems.push(Problem::other(option, place, reason));
     }
 
-    fn place(&self, at: usize) -> String {
+    pub(super) fn place(&self, at: usize) -> String {
         let line = self.text.bytes().take(at).filter(|&b| b == b'\n').count() + 1;
         format!("{}:{line}", self.name)
     }
 
     /// As it is written, cut where it is long or goes over several lines.
-    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+    pub(super) fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
         const SHOWN_CHARS_MAX: usize = 60;
         let written = self.text.get(value.span()).unwrap_or_default();
         let line = written.lines().next().unwrap_or_default();
@@ -299,13 +304,13 @@ impl Reader<'_> {
 
 /// The row of a name at this place, and what its number is multiplied with.
 fn find(option: &str, place: Place) -> Option<(&'static Row, u64)> {
-    let allowed = |row: &&Row| place == Place::Top || row.scope == Scope::App;
-    table::all().filter(allowed).find_map(|row| {
+    table::all().find_map(|row| {
+        let key = row.key_at(place)?;
         let alias = row
             .aliases
             .iter()
             .find(|alias| alias.key == option && alias.place == place);
-        if row.key == option {
+        if key == option {
             Some((row, 1))
         } else {
             Some((row, alias?.times))

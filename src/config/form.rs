@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use url::Url;
+
 use super::host::parse_cores;
 use super::network::Network;
 use crate::app::OriginPattern;
@@ -54,6 +56,52 @@ pub(super) fn is_app_name(text: &str) -> bool {
 
 pub(super) fn is_secret(text: &str) -> bool {
     !text.is_empty()
+}
+
+/// Completes "must be ...", for where webhooks go.
+pub(super) const WEBHOOK_URL: &str =
+    "an `http` or `https` URL with a host, without user, password and fragment";
+
+/// None where nothing could be sent there. Credentials belong into a header, where they are secret.
+pub(super) fn webhook_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let is_plain =
+        url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain).then_some(url)
+}
+
+/// Completes "must be ...", for how names of channels begin or end.
+pub(super) const NAME_PART: &str = "at most 1000 of the characters that channels are named with";
+
+/// A part with other characters would never match.
+pub(super) fn is_name_part(text: &str) -> bool {
+    text.len() <= NAME_PART_CHARS_MAX
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-=@,.;".contains(&b))
+}
+
+const NAME_PART_CHARS_MAX: usize = 1_000;
+
+/// Headers of a webhook that are ours (webhooks 2), or that say how its body is framed and how the
+/// connection is used. In lower case, as names of headers are after parsing.
+pub(super) fn is_own_header(name: &str) -> bool {
+    const OWN: [&str; 13] = [
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "user-agent",
+        "x-pusher-key",
+        "x-pusher-signature",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "expect",
+        "te",
+        "trailer",
+        "upgrade",
+    ];
+    OWN.contains(&name)
 }
 
 /// RFC 3986, 2.3: never changed by percent-encoding.

@@ -44,9 +44,8 @@ impl Problem {
 
     /// An option that there is not, with the one that was perhaps meant.
     pub fn unknown(option: &str, source: impl Into<String>, place: Place) -> Self {
-        let names =
-            table::all().filter(|row| place == Place::Top || row.scope == table::Scope::App);
-        let reason = match nearest(option, names.map(|row| row.key)) {
+        let names = table::all().filter_map(|row| row.key_at(place));
+        let reason = match nearest(option, names) {
             Some(near) => format!("unknown option; did you mean `{near}`?"),
             None => "unknown option; `shardcast config` lists those there are".into(),
         };

@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
+use super::endpoint::EndpointEntry;
 use super::load::Loaded;
-use super::table::{self, ENV_PREFIX, Scope};
+use super::table::{self, ENV_PREFIX, Place, Scope};
 use super::value::quoted;
 
 /// Whether secrets are written; without them the file cannot be used as it is.
@@ -61,8 +62,47 @@ pub fn toml(loaded: &Loaded, secrets: Secrets) -> String {
                 &own.source.to_string(),
             );
         }
+        for endpoint in &app.webhooks {
+            write_endpoint(&mut out, endpoint, secrets);
+        }
     }
     out
+}
+
+fn write_endpoint(out: &mut String, endpoint: &EndpointEntry, secrets: Secrets) {
+    let _ = writeln!(out, "\n[[apps.webhooks]]");
+    let source = endpoint.source.to_string();
+    line(out, "url", &quoted(endpoint.url.as_str()), &source);
+    let kinds = endpoint.kinds.iter().map(|kind| quoted(kind.name()));
+    let _ = writeln!(
+        out,
+        "event_types = [{}]",
+        kinds.collect::<Vec<_>>().join(", ")
+    );
+    for (key, part) in [
+        ("channel_prefix", &endpoint.channel_prefix),
+        ("channel_suffix", &endpoint.channel_suffix),
+    ] {
+        if !part.is_empty() {
+            let _ = writeln!(out, "{key} = {}", quoted(part));
+        }
+    }
+    let headers = endpoint.headers.iter().map(|(name, value)| {
+        let value = match secrets {
+            Secrets::Shown => value.to_str().expect("only visible ASCII is taken"),
+            Secrets::Hidden => HIDDEN,
+        };
+        format!("{} = {}", quoted(name.as_str()), quoted(value))
+    });
+    let headers = headers.collect::<Vec<_>>().join(", ");
+    if !headers.is_empty() {
+        let _ = writeln!(out, "headers = {{ {headers} }}");
+    }
+    for own in &endpoint.own {
+        let key = own.row.key_at(Place::Endpoint).unwrap_or(own.row.key);
+        let value = own.row.kind.toml(&own.value);
+        line(out, key, &value, &own.source.to_string());
+    }
 }
 
 fn line(out: &mut String, key: &str, value: &str, source: &str) {
@@ -105,13 +145,23 @@ pub fn markdown() -> String {
 }
 
 const APPS: &str = "
-The options of **Apps** hold for every app; an app of the file may have its own value for each,
-which wins over all others. Instead of `keys` it may have one `key` and one `secret`.
+The options of **Apps** and **Webhooks of apps** hold for every app; an app of the file may have its
+own value for each, which wins over all others. Instead of `keys` it may have one `key` and one
+`secret`. The options of **Webhook endpoints** hold for every endpoint; one of the file may have its
+own value for each, written without `webhook_`.
 
 ```toml
 [[apps]]
 id = \"shop\"
 keys = [{ key = \"k1\", secret = \"s1\" }, { key = \"k2\", secret = \"s2\" }]
 client_events = true
+
+[[apps.webhooks]]
+url = \"https://shop.example/webhooks\"
+event_types = [\"channel_occupied\", \"channel_vacated\"]
+channel_prefix = \"order-\"
+channel_suffix = \"\"
+headers = { Authorization = \"Bearer x\" }
+timeout_ms = 2000
 ```
 ";

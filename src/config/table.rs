@@ -4,8 +4,8 @@
 //! README all come from here. The key `activity_timeout_secs` is the flag `--activity-timeout-secs`
 //! and the environment name `SHARDCAST_ACTIVITY_TIMEOUT_SECS`.
 //!
-//! Invariant: a field of `Config`, of `AppSettings` or of `SingleApp` has exactly one row, because
-//! the rows also build the struct.
+//! Invariant: a field of `Config`, of `AppSettings`, of `EndpointSettings` or of `SingleApp` has
+//! exactly one row, because the rows also build the struct.
 
 use std::fmt;
 
@@ -13,6 +13,7 @@ use super::convert::FromValue;
 use super::value::{Form, Kind, Unit, Value};
 use super::{Config, Host, SingleApp, form};
 use crate::app::AppSettings;
+use crate::app::webhook::EndpointSettings;
 
 /// One option.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub enum Scope {
     App,
     /// Of the one app that there is without `[[apps]]`.
     SingleApp,
+    /// A default for all webhook endpoints, and in `[[apps.webhooks]]`, where it is written without
+    /// its `webhook_`, for one.
+    Endpoint,
 }
 
 /// The value of an option that nobody has set.
@@ -67,6 +71,7 @@ pub struct Alias {
 pub enum Place {
     Top,
     App,
+    Endpoint,
 }
 
 /// Rows by group, and the function that builds the struct whose fields they are: a field without a
@@ -190,6 +195,14 @@ rows! { PROCESS, build_config -> Config, Process;
     events_response = "events_response", Kind::Choice(&["ok", "empty"]), is("ok"),
         "Body of the answer to a publish: `{\"ok\":true}`, or `{}` as Pusher has it.";
 
+"Webhooks":
+    webhook_inbox_max = "webhook_inbox_max", number(16, 1 << 24), is("65536"),
+        "Events on their way from the shards to the thread that sends; dropped and counted over it.";
+    webhook_inbox_bytes_max = "webhook_inbox_bytes_max", bytes(64 << 10, 1 << 40), is("64 MiB"),
+        "Their texts; likewise.";
+    webhook_refuse_private = "webhook_refuse_private", Kind::Switch, is("false"),
+        "Send nothing to loopback, private and link-local addresses, whatever a name resolves to.";
+
 "Logs":
     log_level = "log_level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), is("info"),
         "How much is logged.";
@@ -244,6 +257,42 @@ rows! { APP, build_app_settings -> AppSettings, App;
         "`user_info` of a presence member.";
     presence_user_id_chars_max = "presence_user_id_chars_max", characters(1, 10_000), is("128"),
         "`user_id` of a presence member.";
+
+"Webhooks of apps":
+    webhook_batch = "webhook_batch", Kind::Switch, is("true"),
+        "Several events in one webhook; off: one event each.";
+    webhook_batch_time = "webhook_batch_ms", span(Unit::Milliseconds, 0, 60_000), is("50"),
+        "How long a webhook takes further events after its first.";
+    webhook_batch_events_max = "webhook_batch_events_max", number(1, 10_000), is("100"),
+        "Events of a webhook.";
+    webhook_batch_bytes_max = "webhook_batch_bytes_max", bytes(1 << 10, 16 << 20), is("256 KiB"),
+        "Body of a webhook; a single event may exceed it.";
+    webhook_delay = "webhook_delay_ms", span(Unit::Milliseconds, 0, 60_000), is("3000"),
+        "How long a channel is empty, or a user gone, before that is reported; 0: at once.";
+    webhook_cache_miss_window = "webhook_cache_miss_ms", span(Unit::Milliseconds, 0, 600_000),
+        is("3000"),
+        "Time in which a channel has at most one `cache_miss`.";
+}
+
+rows! { ENDPOINT, build_endpoint_settings -> EndpointSettings, Endpoint;
+
+"Webhook endpoints":
+    timeout = "webhook_timeout_ms", span(Unit::Milliseconds, 1, 60_000), is("4000"),
+        "How long an endpoint may take to answer.";
+    retry_first = "webhook_retry_first_ms", span(Unit::Milliseconds, 1, 600_000), is("1000"),
+        "Pause after the first failure; each further one is twice as long.";
+    retry_max = "webhook_retry_ms_max", span(Unit::Milliseconds, 1, 600_000), is("60000"),
+        "The longest such pause.";
+    retry_jitter_percent = "webhook_retry_jitter_percent", number(0, 100), is("20"),
+        "How much of a pause chance adds or takes away.";
+    retry_for = "webhook_retry_for_secs", seconds(0, 86_400), is("300"),
+        "Age at which a webhook is given up and counted; 0: it is sent once.";
+    parallel_max = "webhook_parallel_max", number(1, 1_000), is("20"),
+        "Webhooks that an endpoint is being sent at once, pauses included; 1: in strict order.";
+    queue_max = "webhook_queue_max", number(1, 1 << 24), is("10000"),
+        "Events that wait for an endpoint; over it the oldest is dropped and counted.";
+    queue_bytes_max = "webhook_queue_bytes_max", bytes(64 << 10, 1 << 40), is("32 MiB"),
+        "The same in bytes; a single event may exceed it.";
 }
 
 rows! { SINGLE_APP, build_single_app -> SingleApp, SingleApp;
@@ -257,7 +306,7 @@ rows! { SINGLE_APP, build_single_app -> SingleApp, SingleApp;
 
 /// Every option, in the order of the documentation; a row's default may look at those before it.
 pub fn all() -> impl Iterator<Item = &'static Row> {
-    PROCESS.iter().chain(SINGLE_APP).chain(APP)
+    PROCESS.iter().chain(SINGLE_APP).chain(APP).chain(ENDPOINT)
 }
 
 impl Row {
@@ -267,6 +316,18 @@ impl Row {
 
     pub fn env(&self) -> String {
         format!("{}{}", ENV_PREFIX, self.key.to_ascii_uppercase())
+    }
+
+    /// Its name at a place of the file; `None` where it cannot stand.
+    pub fn key_at(&self, place: Place) -> Option<&'static str> {
+        match place {
+            Place::Top => Some(self.key),
+            Place::App => (self.scope == Scope::App).then_some(self.key),
+            Place::Endpoint if self.scope == Scope::Endpoint => {
+                Some(self.key.strip_prefix(ENDPOINT_PREFIX).unwrap_or(self.key))
+            }
+            Place::Endpoint => None,
+        }
     }
 
     /// On or off.
@@ -289,6 +350,9 @@ impl fmt::Display for Default {
         }
     }
 }
+
+/// Of every option of endpoints, but not where only they stand.
+const ENDPOINT_PREFIX: &str = "webhook_";
 
 /// Of every environment name of ours.
 pub(super) const ENV_PREFIX: &str = "SHARDCAST_";

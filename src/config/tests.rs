@@ -11,6 +11,7 @@ use super::load::{CONFIG_ENV, decide};
 use super::table::{self, Lookup};
 use super::value::{Kind, Unit, Value};
 use super::{file, *};
+use crate::app::webhook::{Endpoint, EndpointSettings, WebhookKind};
 use crate::app::{App, AppSettings};
 
 /// A machine with four cores and few descriptors.
@@ -96,6 +97,9 @@ fn nothing_given_is_the_documented_defaults() {
         keep_alive_timeout: secs(75),
         cors_origins: Vec::new(),
         events_response: EventsResponse::Ok,
+        webhook_inbox_max: 65_536,
+        webhook_inbox_bytes_max: 64 << 20,
+        webhook_refuse_private: false,
         log_level: tracing::Level::INFO,
         log_format: LogFormat::Text,
     };
@@ -388,6 +392,139 @@ fn every_problem_is_told_with_its_option_its_value_its_place_and_what_is_allowed
     );
 }
 
+const HOOK: &str = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n[[apps.webhooks]]\n";
+
+#[test]
+fn an_app_has_webhook_endpoints_with_settings_of_their_own() {
+    let file = format!(
+        "webhook_timeout_ms = 1000\nwebhook_parallel_max = 2\n{HOOK}\
+        url = \"https://a.example/hook?x=1\"\nevent_types = [\"member_added\", \"cache_miss\"]\n\
+        channel_prefix = \"presence-\"\nparallel_max = 1\nheaders = {{ authorization = \"Bearer x\" }}\n\
+        [[apps.webhooks]]\nurl = \"http://127.0.0.1:9\"\nevent_types = [\"client_event\"]\n"
+    );
+    let loaded = from_file(&file).unwrap();
+    let webhooks = &loaded.apps.by_id("a").unwrap().webhooks;
+    let [first, second] = webhooks.endpoints() else {
+        panic!("{webhooks:?}");
+    };
+    assert_eq!(first.url.as_str(), "https://a.example/hook?x=1");
+    assert!(first.wants(WebhookKind::CacheMiss, "presence-x"));
+    assert!(!first.wants(WebhookKind::CacheMiss, "x"));
+    assert!(!first.wants(WebhookKind::MemberRemoved, "presence-x"));
+    assert_eq!(first.headers["Authorization"], "Bearer x");
+    let parallel = |endpoint: &Endpoint| endpoint.settings.parallel_max;
+    assert_eq!((parallel(first), parallel(second)), (1, 2));
+    assert_eq!(first.settings.timeout, Duration::from_secs(1));
+    assert!(webhooks.wants(WebhookKind::ClientEvent));
+    assert!(!webhooks.wants(WebhookKind::ChannelOccupied));
+    assert!(!format!("{webhooks:?}").contains("Bearer"));
+}
+
+#[test]
+fn the_defaults_of_an_endpoint_are_those_of_the_app_module() {
+    let file = format!("{HOOK}url = \"http://a\"\nevent_types = [\"cache_miss\"]");
+    let loaded = from_file(&file).unwrap();
+    let webhooks = &loaded.apps.by_id("a").unwrap().webhooks;
+    assert_eq!(
+        webhooks.endpoints()[0].settings,
+        EndpointSettings::default()
+    );
+}
+
+#[test]
+fn every_problem_of_an_endpoint_is_told() {
+    let kinds = "channel_occupied, channel_vacated, member_added, member_removed, client_event, \
+        cache_miss, subscription_count";
+    let (url, types) = ("url = \"http://a\"", "event_types = [\"cache_miss\"]");
+    let wrong_url = "apps.webhooks.url (s.toml:6): must be an `http` or `https` URL with a host, \
+        without user, password and fragment";
+    let one = |line: &str| vec![line.to_owned()];
+    let rows = [
+        (types.into(), one("apps.webhooks.url (s.toml:5): missing")),
+        (
+            url.into(),
+            vec![format!(
+                "apps.webhooks.event_types (s.toml:5): missing: some of {kinds}"
+            )],
+        ),
+        ("url = \"ftp://a\"".into(), one(wrong_url)),
+        ("url = \"/hook\"".into(), one(wrong_url)),
+        ("url = \"http://u:p@a\"".into(), one(wrong_url)),
+        ("url = 1".into(), one(wrong_url)),
+        (
+            "event_types = []".into(),
+            vec![format!(
+                "apps.webhooks.event_types = [] (s.toml:6): must be a list of {kinds}"
+            )],
+        ),
+        (
+            "event_types = [\"cache_miss\", \"x\"]".into(),
+            vec![format!(
+                "apps.webhooks.event_types = [\"cache_miss\", \"x\"] (s.toml:6): must be a list of {kinds}"
+            )],
+        ),
+        (
+            "channel_prefix = \"a b\"".into(),
+            one("apps.webhooks.channel_prefix = \"a b\" (s.toml:6): must be at most 1000 of the characters that channels are named with"),
+        ),
+        (
+            "headers = 1".into(),
+            one("apps.webhooks.headers (s.toml:6): must be a table such as `{ Authorization = \"Bearer x\" }`"),
+        ),
+        (
+            "headers = { X-Pusher-Key = \"x\", \"a b\" = \"x\", ok = \"s\\n\" }".into(),
+            vec![
+                "apps.webhooks.headers.X-Pusher-Key (s.toml:6): must be none of the headers that are always sent".into(),
+                "apps.webhooks.headers.a b (s.toml:6): must have the name of a header".into(),
+                "apps.webhooks.headers.ok (s.toml:6): must be a text of visible ASCII characters".into(),
+            ],
+        ),
+        (
+            "headers = { a = \"1\", A = \"2\" }".into(),
+            one("apps.webhooks.headers.a (s.toml:6): is given twice"),
+        ),
+        (
+            "timeout_ms = 0".into(),
+            one("timeout_ms = 0 (s.toml:6): must be 1 to 60000 ms (it sets `webhook_timeout_ms`)"),
+        ),
+        (
+            "timeout = 0".into(),
+            one("timeout (s.toml:6): unknown option; did you mean `timeout_ms`?"),
+        ),
+        (
+            "webhook_timeout_ms = 1".into(),
+            one("webhook_timeout_ms (s.toml:6): unknown option; `shardcast config` lists those there are"),
+        ),
+    ];
+    for (lines, mut expected) in rows {
+        let lines: String = lines;
+        let mut problems = from_file(&format!("{HOOK}{lines}")).unwrap_err();
+        problems.sort();
+        expected.sort();
+        assert_eq!(problems, expected, "{lines}");
+    }
+    assert_eq!(
+        from_file("[[apps]]\nid = 1\nkey = \"k\"\nsecret = \"s\"\nwebhooks = 1").unwrap_err(),
+        ["apps.webhooks (s.toml:5): must be tables: `[[apps.webhooks]]`"]
+    );
+    let many = format!("[[apps.webhooks]]\n{url}\n{types}\n").repeat(21);
+    let app = HOOK.trim_end_matches("[[apps.webhooks]]\n");
+    assert_eq!(
+        from_file(&format!("{app}{many}")).unwrap_err(),
+        ["apps.webhooks (s.toml:5): must be 20 at most"]
+    );
+}
+
+#[test]
+fn headers_of_an_endpoint_are_hidden() {
+    let file = format!(
+        "{HOOK}url = \"http://a\"\nevent_types = [\"cache_miss\"]\nheaders = {{ authorization = \"s3cret\" }}"
+    );
+    let loaded = from_file(&file).unwrap();
+    assert!(!toml(&loaded, Secrets::Hidden).contains("s3cret"));
+    assert!(toml(&loaded, Secrets::Shown).contains("s3cret"));
+}
+
 #[test]
 fn what_is_not_toml_is_told_with_its_line() {
     let problems = from_file("port = 1\nhost =\n").unwrap_err();
@@ -502,10 +639,11 @@ fn a_unit_is_part_of_the_name() {
             Unit::Bytes => "_bytes_max",
             Unit::Characters => "_chars_max",
             Unit::Seconds => "_secs",
-            Unit::Milliseconds => "_ms_max",
+            Unit::Milliseconds => "_ms",
             Unit::Microseconds => "_us",
         };
-        assert!(row.key.ends_with(part), "{}", row.key);
+        let named = row.key.ends_with(part) || row.key.ends_with(&format!("{part}_max"));
+        assert!(named, "{}", row.key);
     }
 }
 
@@ -518,7 +656,9 @@ fn the_printed_configuration_is_read_back_as_the_same_one() {
             app_secret = \"q\\\"\\\\\"",
         "client_events = true\n[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\ntls_only = true\n\
             allowed_origins = [\"*.a.example\"]\n[[apps]]\nid = \"b\"\n\
-            keys = [{ key = \"l\", secret = \"s\" }, { key = \"m\", secret = \"t\" }]",
+            keys = [{ key = \"l\", secret = \"s\" }, { key = \"m\", secret = \"t\" }]\n\
+            [[apps.webhooks]]\nurl = \"https://a.example/b?c=d\"\nevent_types = [\"cache_miss\", \"client_event\"]\n\
+            channel_suffix = \"-x\"\nheaders = { a = \"b\\\\c\" }\nparallel_max = 1\nqueue_bytes_max = \"1 MiB\"",
     ];
     let apps = |loaded: &Loaded| {
         let app = |a: &App| {
@@ -527,7 +667,13 @@ fn the_printed_configuration_is_read_back_as_the_same_one() {
                 .iter()
                 .map(|k| (k.key.clone(), k.secret.clone()))
                 .collect::<Vec<_>>();
-            (a.index, a.id.clone(), keys, a.settings.clone())
+            (
+                a.index,
+                a.id.clone(),
+                keys,
+                a.settings.clone(),
+                a.webhooks.clone(),
+            )
         };
         loaded.apps.iter().map(|a| app(a)).collect::<Vec<_>>()
     };
