@@ -26,6 +26,7 @@ use crate::pusher::socket_id::SocketIdKey;
 use crate::shard::bounds::OutboxLimits;
 use crate::shard::message::ShardMessage;
 use crate::shard::{Birth, Budgets, Probe, Settings};
+use crate::side::webhook::{self, WebhookCounters, WebhookSender};
 use crate::side::{self, Side, watchdog};
 
 use super::addresses::AddressBudgets;
@@ -72,7 +73,14 @@ pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
     let signals = watch_signals().map_err(|e| failed("signals", &e))?;
     let clock = Clock::start();
     let stalled = Arc::new(AtomicBool::new(false));
-    let plans = Planner::new(&loaded, driver, clock, Arc::clone(&stalled));
+    let counters = Arc::<WebhookCounters>::default();
+    let (webhooks, inbox) = webhook::inbox(
+        config.webhook_inbox_max,
+        config.webhook_inbox_bytes_max,
+        Arc::clone(&counters),
+    );
+    let side = side::start(inbox).map_err(|e| failed("side thread", &e))?;
+    let plans = Planner::new(&loaded, driver, clock, webhooks, Arc::clone(&stalled));
     let started = ends
         .into_iter()
         .zip(listeners.sockets)
@@ -91,7 +99,6 @@ pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
         thread.map_err(|e| failed("worker thread", &e))?;
     }
     watchdog::start(sender.clone(), stalled);
-    let side = side::start().map_err(|e| failed("side thread", &e))?;
     let listening = Listening {
         port: listeners.address.port(),
         driver: &driver_text,
@@ -212,11 +219,18 @@ struct Planner {
     capacity_max: u64,
     driver: Driver,
     clock: Clock,
+    webhooks: WebhookSender,
     stalled: Arc<AtomicBool>,
 }
 
 impl Planner {
-    fn new(loaded: &Loaded, driver: Driver, clock: Clock, stalled: Arc<AtomicBool>) -> Self {
+    fn new(
+        loaded: &Loaded,
+        driver: Driver,
+        clock: Clock,
+        webhooks: WebhookSender,
+        stalled: Arc<AtomicBool>,
+    ) -> Self {
         let config = &loaded.config;
         let mut random = [0; 32];
         // Without randomness channel hashes and socket ids could be guessed.
@@ -247,6 +261,7 @@ impl Planner {
             capacity_max: config.connections_max as u64,
             driver,
             clock,
+            webhooks,
             stalled,
         }
     }
@@ -279,6 +294,7 @@ impl Planner {
             api: self.api.clone(),
             limits: self.limits.clone(),
             clock: self.clock,
+            webhooks: self.webhooks.clone(),
             stalled: Arc::clone(&self.stalled),
         }
     }

@@ -17,6 +17,7 @@ use crate::metrics::Counters;
 use crate::shard::flush::Sent;
 use crate::shard::message::{ReplyTo, SessionKey, ShardMessage};
 use crate::shard::question::Answer;
+use crate::shard::webhook::Webhook;
 use crate::shard::{Peer, Shard};
 
 use super::pace::SendPace;
@@ -37,12 +38,13 @@ pub struct Turns {
     keys: Vec<SessionKey>,
     slots: Vec<u32>,
     answers: Vec<(ReplyTo, Answer)>,
+    webhooks: Vec<Webhook>,
 }
 
 impl Turns {
     /// The worker's turns.
     pub fn new(worker: Rc<Worker>) -> Self {
-        let (results, keys, slots, answers) = Default::default();
+        let (results, keys, slots, answers, webhooks) = Default::default();
         Self {
             worker,
             logged: false,
@@ -51,6 +53,7 @@ impl Turns {
             keys,
             slots,
             answers,
+            webhooks,
         }
     }
 
@@ -74,6 +77,7 @@ impl Turns {
         shard.watch_stalls();
         shard.close_slow_consumers();
         self.carry(&mut shard);
+        self.hand_over_webhooks(&mut shard);
         shard.fence();
         shard.begin_flush();
         self.flush(&mut shard);
@@ -136,6 +140,15 @@ impl Turns {
             } else {
                 outgoing.urgent = urgent;
             }
+        }
+    }
+
+    /// What back ends are told goes to the side thread, which has it before the shard can report
+    /// itself quiet (decisions 42).
+    fn hand_over_webhooks(&mut self, shard: &mut Shard) {
+        shard.take_webhooks(&mut self.webhooks);
+        for webhook in self.webhooks.drain(..) {
+            self.worker.webhooks.push(webhook);
         }
     }
 

@@ -23,6 +23,7 @@ use crate::config::Network;
 use crate::http::HeadLimits;
 use crate::shard::message::{SessionKey, ShardMessage};
 use crate::shard::{Birth, Shard};
+use crate::side::webhook::WebhookSender;
 
 use super::addresses::AddressBudgets;
 use super::input::Inputs;
@@ -89,6 +90,7 @@ pub struct Plan {
     pub api: api::Settings,
     pub limits: Limits,
     pub clock: Clock,
+    pub webhooks: WebhookSender,
     /// Set by the watchdog when a shard stands still.
     pub stalled: Arc<AtomicBool>,
 }
@@ -102,6 +104,7 @@ pub struct Worker {
     pub api: api::Settings,
     pub limits: Limits,
     pub clock: Clock,
+    pub webhooks: WebhookSender,
     pub stalled: Arc<AtomicBool>,
     /// One buffer receives for everybody.
     pub buffer: RefCell<Box<[u8]>>,
@@ -273,6 +276,7 @@ async fn work(plan: Plan) -> std::io::Result<()> {
         api,
         limits,
         clock,
+        webhooks,
         stalled,
         ..
     } = plan;
@@ -294,6 +298,7 @@ async fn work(plan: Plan) -> std::io::Result<()> {
         api,
         limits,
         clock,
+        webhooks,
         stalled,
         buffer: RefCell::new(vec![0; RECEIVE_BYTES].into_boxed_slice()),
         streams: RefCell::new(Vec::new()),

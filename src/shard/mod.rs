@@ -12,6 +12,7 @@
 //! | bytes to clients | `fill_batch`, `batch`, `on_sent` | answers, `expand` |
 //! | sessions whose held frames may go on | `take_resumed` | `Joined` |
 //! | answers to HTTP requests | `take_answers` | `Answer` |
+//! | what back ends are told | `take_webhooks` | homes |
 //! | connections to look at | `outbox.outcomes`, `take_expired`, `take_released` | flush, `on_time`, `on_departed` |
 
 use std::collections::VecDeque;
@@ -48,6 +49,7 @@ pub mod subscribe;
 pub mod table;
 pub mod text;
 pub mod time;
+pub mod webhook;
 pub mod wheel;
 
 use bounds::OutboxLimits;
@@ -60,6 +62,7 @@ use leave::Leaving;
 use message::{ReplyTo, SessionKey, ShardId, ShardMessage};
 use outbox::Outbox;
 use question::Answer;
+use webhook::Webhook;
 use wheel::Wheel;
 
 /// While more messages than this are left over after a carry, a shard reads no input and accepts
@@ -199,6 +202,7 @@ pub struct Shard {
     scratch: inbound::Scratch,
     resumed: Vec<SessionKey>,
     answers: Vec<(ReplyTo, Answer)>,
+    webhooks: Vec<Webhook>,
     expired: Vec<SessionKey>,
     released: Vec<u32>,
     #[cfg(test)]
@@ -283,6 +287,7 @@ impl Shard {
             scratch: inbound::Scratch::default(),
             resumed: Vec::new(),
             answers: Vec::new(),
+            webhooks: Vec::new(),
             expired: Vec::new(),
             released: Vec::new(),
             settings,

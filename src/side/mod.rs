@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
+use webhook::WebhookReceiver;
+
 pub mod watchdog;
+pub mod webhook;
 
 /// How often the end of the thread is looked for.
 const END_LOOK: Duration = Duration::from_millis(2);
@@ -27,18 +30,25 @@ pub struct Side {
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
-pub fn start() -> io::Result<Side> {
+pub fn start(inbox: WebhookReceiver) -> io::Result<Side> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (finish, finished) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("side".into())
-        .spawn(move || runtime.block_on(run(finished)))?;
+        .spawn(move || runtime.block_on(run(inbox, finished)))?;
     Ok(Side { thread, finish })
 }
 
 /// Everything that the thread does, until it is told to finish.
-async fn run(finished: oneshot::Receiver<Instant>) {
-    let _deadline = finished.await;
+async fn run(mut inbox: WebhookReceiver, mut finished: oneshot::Receiver<Instant>) {
+    // Until something is sent.
+    let mut webhooks = Vec::new();
+    loop {
+        tokio::select! {
+            _deadline = &mut finished => return,
+            _ = inbox.receive(&mut webhooks, 1024) => webhooks.clear(),
+        }
+    }
 }
 
 impl Side {
@@ -62,7 +72,8 @@ mod tests {
 
     #[test]
     fn it_ends_when_it_is_told() {
-        let side = start().expect("a thread");
+        let (_sender, inbox) = webhook::inbox(16, 1024, Default::default());
+        let side = start(inbox).expect("a thread");
         let began = Instant::now();
         side.finish(began + Duration::from_secs(30));
         assert!(began.elapsed() < Duration::from_secs(10));
