@@ -23,6 +23,7 @@ pub mod presence;
 pub mod rest;
 pub mod sign_in;
 
+pub mod dialect;
 pub mod error;
 pub mod escape;
 pub mod outbound;
