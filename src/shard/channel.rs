@@ -2,6 +2,8 @@
 //!
 //! A local channel lives while it has a subscription, pending ones included; each life has a
 //! *round*, so that what was sent to an earlier life is recognised and ignored (decisions 17).
+//! Subscribers that must be sent different bytes are in different [`Group`]s, each with a run of its
+//! own (decisions 24): the plain ones inline, all others behind one pointer (`groups`).
 //! Removal is O(1) on both sides: an [`Entry`] knows its place in the connection's list, and the
 //! connection's `Sub` knows its place here.
 
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
+use super::groups::{Form, GroupId, Groups};
 use super::message::ShardId;
 use super::palette::{RunId, Tenant};
 use super::table::{ChannelTable, Keyed};
@@ -59,13 +62,35 @@ pub struct Entry {
     pub nth: u32,
 }
 
+/// Subscribers of a channel that are sent the same bytes.
+#[derive(Debug)]
+pub struct Group {
+    pub entries: SmallVec<[Entry; 2]>,
+    /// The run that takes the frames of the current drain, not yet expanded.
+    pub open: RunId,
+    /// The last run that was expanded; it may have gone since.
+    pub last: Tenant,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            entries: SmallVec::new(),
+            open: RunId::NONE,
+            last: Tenant::NONE,
+        }
+    }
+}
+
 /// A channel that has subscriptions on this shard.
 #[derive(Debug)]
 pub struct LocalChannel {
     pub key: Arc<ChannelKey>,
     pub home: ShardId,
-    /// Committed subscribers.
-    pub entries: SmallVec<[Entry; 2]>,
+    /// Committed subscribers of the plain form.
+    pub plain: Group,
+    /// Those of all other forms, while there are any.
+    pub others: Option<Box<Groups>>,
     /// Subscriptions that wait for `Joined`; they receive nothing.
     pub pending: u32,
     /// The life of this channel on this shard.
@@ -76,10 +101,6 @@ pub struct LocalChannel {
     pub told: Option<u32>,
     /// Whether the channel waits in the list of counts to report.
     pub report: bool,
-    /// The run that takes the frames of the current drain, not yet expanded.
-    pub open: RunId,
-    /// The last run that was expanded; it may have gone since.
-    pub last: Tenant,
     /// Presence channels report by `Join` and `Leave`, all others by `Interest`.
     pub presence: bool,
 }
@@ -87,6 +108,67 @@ pub struct LocalChannel {
 impl Keyed for LocalChannel {
     fn key(&self) -> &Arc<ChannelKey> {
         &self.key
+    }
+}
+
+impl LocalChannel {
+    /// Committed subscribers of every form.
+    pub fn subscribers(&self) -> usize {
+        let others = self
+            .others
+            .as_ref()
+            .map_or(0, |others| others.subscribers());
+        self.plain.entries.len() + others
+    }
+
+    /// The group that subscriptions of a form are in, made where there is none.
+    pub fn group_of(&mut self, form: Form) -> GroupId {
+        match form {
+            Form::PLAIN => GroupId::PLAIN,
+            form => self.others.get_or_insert_default().find_or_insert(form),
+        }
+    }
+
+    /// A group.
+    pub fn group(&mut self, id: GroupId) -> Option<&mut Group> {
+        match id {
+            GroupId::PLAIN => Some(&mut self.plain),
+            id => self.others.as_mut()?.at(id),
+        }
+    }
+
+    /// The same, to read.
+    pub fn peek_group(&self, id: GroupId) -> Option<&Group> {
+        match id {
+            GroupId::PLAIN => Some(&self.plain),
+            id => self.others.as_ref()?.peek(id),
+        }
+    }
+
+    /// Adds a subscriber to a group; returns its place there.
+    pub fn add(&mut self, id: GroupId, entry: Entry) -> u32 {
+        if id != GroupId::PLAIN
+            && let Some(others) = &mut self.others
+        {
+            return others.add(id, entry);
+        }
+        self.plain.entries.push(entry);
+        (self.plain.entries.len() - 1) as u32
+    }
+
+    /// Removes the subscriber at a place of a group, and the group with its last one. Returns who
+    /// moved to that place.
+    pub fn remove(&mut self, id: GroupId, position: u32) -> Option<Entry> {
+        if id != GroupId::PLAIN {
+            let others = self.others.as_mut()?;
+            let moved = others.remove(id, position);
+            if others.subscribers() == 0 {
+                self.others = None;
+            }
+            return moved;
+        }
+        self.plain.entries.swap_remove(position as usize);
+        self.plain.entries.get(position as usize).copied()
     }
 }
 
@@ -104,14 +186,13 @@ impl LocalChannels {
         self.table.insert(LocalChannel {
             key,
             home,
-            entries: SmallVec::new(),
+            plain: Group::default(),
+            others: None,
             pending: 0,
             round: self.rounds,
             seq: 0,
             told: None,
             report: false,
-            open: RunId::NONE,
-            last: Tenant::NONE,
             presence,
         })
     }

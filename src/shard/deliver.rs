@@ -4,16 +4,23 @@
 //! drain, at 64 KiB, or before the list of subscribers changes, the run is *expanded*: every
 //! subscriber's queue gets its id. Flushing is `outbox`'s and slow; expanding is whole and quick,
 //! so no cursor survives a change of the list.
+//!
+//! Each group of a channel has its own run. For the plain one the frame is shared as it came; what
+//! the others get instead is made once per `Deliver`, not at the home (instead of the encodings of
+//! decisions 10, "other prefixes"): a translated prefix is a copy of some hundred bytes, and so no
+//! shard can be without it while its interest is on the way.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::pusher::dialect::{self, Dialect};
 use crate::pusher::socket_id::SocketId;
 
 use super::Shard;
 use super::channel::ChannelKey;
 use super::conns::Flag;
+use super::groups::{Form, GroupId};
 use super::message::Frame;
 use super::outbox::EXPRESS_SUBSCRIBERS_MAX;
 use super::palette::{RUN_BYTES_MAX, RunId};
@@ -27,24 +34,28 @@ pub struct Exclusion {
     end: u32,
 }
 
-/// A channel whose run takes the frames of this drain.
+/// A group of a channel whose run takes the frames of this drain.
 #[derive(Debug)]
 pub struct OpenRun {
     channel: u32,
+    group: GroupId,
     run: RunId,
     excluded: SmallVec<[Exclusion; 2]>,
 }
 
+/// What a home sends to the shards with subscribers.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub frame: Arc<Frame>,
+    pub except: Option<SocketId>,
+    pub seq: u64,
+    pub round: u32,
+}
+
 impl Shard {
     /// A frame from the channel's home.
-    pub(super) fn on_deliver(
-        &mut self,
-        key: &Arc<ChannelKey>,
-        frame: Arc<Frame>,
-        except: Option<SocketId>,
-        seq: u64,
-        round: u32,
-    ) {
+    pub(super) fn on_deliver(&mut self, key: &Arc<ChannelKey>, delivery: Delivery) {
+        let Delivery { seq, round, .. } = delivery;
         let Some(index) = self.local.find_key(key) else {
             return;
         };
@@ -59,7 +70,7 @@ impl Shard {
             return;
         }
         let before = std::mem::replace(&mut channel.seq, seq);
-        if channel.entries.is_empty() {
+        if channel.subscribers() == 0 {
             // While only pending subscriptions keep this life going the home may know of none, and
             // what it numbers then is for nobody here; `Joined` says where they begin.
             return;
@@ -68,37 +79,66 @@ impl Shard {
             self.counters.sequence_gaps += 1;
             debug_assert!(false, "{}: {seq} behind {before}", key.name);
         }
-        let run = channel.open;
-        if run != RunId::NONE && self.outbox.palette.len(run) + frame.bytes().len() > RUN_BYTES_MAX
-        {
-            self.expand_channel(index);
+        let has_plain = !channel.plain.entries.is_empty();
+        if channel.others.is_some() {
+            self.deliver_to_others(index, &delivery);
         }
-        self.join_run(index, frame, except);
+        if has_plain {
+            self.join_run(index, GroupId::PLAIN, delivery.frame, delivery.except);
+        }
     }
 
-    /// Adds the frame to the channel's open run, or opens one.
-    fn join_run(&mut self, index: u32, frame: Arc<Frame>, except: Option<SocketId>) {
-        let excluded = except.and_then(|id| self.slot_of(id));
-        let Some(channel) = self.local.at(index) else {
+    /// The same for the groups that are not sent the plain form.
+    fn deliver_to_others(&mut self, index: u32, delivery: &Delivery) {
+        let channel = self.local.peek(index);
+        let Some(others) = channel.and_then(|channel| channel.others.as_ref()) else {
             return;
         };
+        let forms: SmallVec<[(GroupId, Form); 4]> = others.iter().collect();
+        let is_platform = dialect::is_platform(delivery.frame.payload());
+        let mut translated: Option<Arc<Frame>> = None;
+        for (group, Form { dialect }) in forms {
+            let frame = if is_platform && dialect != Dialect::Pusher {
+                translated.get_or_insert_with(|| delivery.frame.translated(dialect))
+            } else {
+                &delivery.frame
+            };
+            self.join_run(index, group, Arc::clone(frame), delivery.except);
+        }
+    }
+
+    /// Adds the frame to the open run of a group, or opens one.
+    fn join_run(&mut self, index: u32, id: GroupId, frame: Arc<Frame>, except: Option<SocketId>) {
+        let excluded = except.and_then(|id| self.slot_of(id));
         let length = frame.bytes().len() as u32;
-        let start = if channel.open == RunId::NONE {
-            channel.open = self.outbox.palette.open(frame, self.time);
+        let channel = self.local.peek(index);
+        let Some(group) = channel.and_then(|channel| channel.peek_group(id)) else {
+            return;
+        };
+        let run = group.open;
+        if run != RunId::NONE && self.outbox.palette.len(run) + length as usize > RUN_BYTES_MAX {
+            self.expand_group(index, id);
+        }
+        let Some(group) = self.local.at(index).and_then(|channel| channel.group(id)) else {
+            return;
+        };
+        let start = if group.open == RunId::NONE {
+            group.open = self.outbox.palette.open(frame, self.time);
             self.open_runs.push(OpenRun {
                 channel: index,
-                run: channel.open,
+                group: id,
+                run: group.open,
                 excluded: SmallVec::new(),
             });
             0
         } else {
-            let start = self.outbox.palette.len(channel.open) as u32;
-            self.outbox.palette.join(channel.open, &frame);
+            let start = self.outbox.palette.len(group.open) as u32;
+            self.outbox.palette.join(group.open, &frame);
             start
         };
         let Some(slot) = excluded else { return };
         let generation = self.conns.peek(slot).generation;
-        let run = channel.open;
+        let run = group.open;
         if let Some(open) = self.open_runs.iter_mut().rev().find(|open| open.run == run) {
             open.excluded.push(Exclusion {
                 slot,
@@ -118,17 +158,19 @@ impl Shard {
         (self.conns.peek_session(slot)?.socket_id == Some(id)).then_some(slot)
     }
 
-    /// Expands the runs of the drain that has ended. A channel whose last run still waits for its
+    /// Expands the runs of the drain that has ended. A group whose last run still waits for its
     /// first flush keeps its run open, so that what queues up is joined; it is expanded when that
     /// one has gone, or at 64 KiB.
     pub fn expand(&mut self) {
         let open_runs = std::mem::take(&mut self.open_runs);
         for open in open_runs {
-            let Some(channel) = self.local.peek(open.channel).filter(|c| c.open == open.run) else {
+            let channel = self.local.peek(open.channel);
+            let group = channel.and_then(|channel| channel.peek_group(open.group));
+            let Some(group) = group.filter(|group| group.open == open.run) else {
                 self.outbox.palette.release(open.run, true);
                 continue;
             };
-            if self.outbox.palette.is_fresh(channel.last) {
+            if self.outbox.palette.is_fresh(group.last) {
                 self.open_runs.push(open);
             } else {
                 self.expand_run(open);
@@ -136,19 +178,20 @@ impl Shard {
         }
     }
 
-    /// Expands the open run of a channel, if it has one: its list is about to change.
-    pub(super) fn expand_channel(&mut self, index: u32) {
+    /// Expands the open run of a group, if it has one: its list is about to change.
+    pub(super) fn expand_group(&mut self, index: u32, id: GroupId) {
         #[cfg(test)]
         if self.mutations.change_under_open_run {
             return;
         }
-        let Some(channel) = self.local.peek(index) else {
+        let channel = self.local.peek(index);
+        let Some(group) = channel.and_then(|channel| channel.peek_group(id)) else {
             return;
         };
-        if channel.open == RunId::NONE {
+        if group.open == RunId::NONE {
             return;
         }
-        let run = channel.open;
+        let run = group.open;
         if let Some(at) = self.open_runs.iter().position(|open| open.run == run) {
             let open = self.open_runs.swap_remove(at);
             self.expand_run(open);
@@ -158,16 +201,20 @@ impl Shard {
     fn expand_run(&mut self, open: OpenRun) {
         let OpenRun {
             channel: index,
+            group: id,
             run,
             excluded,
         } = open;
         let Some(channel) = self.local.at(index) else {
             return self.outbox.palette.release(run, true);
         };
-        channel.open = RunId::NONE;
-        channel.last = self.outbox.palette.tenant(run);
         let app = channel.key.app;
-        let express = channel.entries.len() <= EXPRESS_SUBSCRIBERS_MAX;
+        let Some(group) = channel.group(id) else {
+            return self.outbox.palette.release(run, true);
+        };
+        group.open = RunId::NONE;
+        group.last = self.outbox.palette.tenant(run);
+        let express = group.entries.len() <= EXPRESS_SUBSCRIBERS_MAX;
         let excluded: SmallVec<[Exclusion; 2]> = excluded
             .into_iter()
             .filter(|e| self.conns.peek(e.slot).generation == e.generation)
@@ -175,8 +222,8 @@ impl Shard {
         for exclusion in &excluded {
             self.conns.hot(exclusion.slot).flags.set(Flag::Marked);
         }
-        self.expanded += channel.entries.len();
-        let slots = channel.entries.iter().map(|entry| entry.slot);
+        self.expanded += group.entries.len();
+        let slots = group.entries.iter().map(|entry| entry.slot);
         let taken = self.outbox.expand(&mut self.conns, slots, run);
         let frames = self.outbox.palette.frames(run) as usize;
         self.counters.delivered += (taken * frames) as u64;
@@ -184,7 +231,7 @@ impl Shard {
         counters.messages_sent += (taken * frames) as u64;
         counters.sent_bytes += (taken * self.outbox.palette.len(run)) as u64;
         for at in 0..excluded.len() {
-            self.expand_excluded(index, run, &excluded, at, express);
+            self.expand_excluded((index, id), run, &excluded, at, express);
         }
         self.outbox.palette.release(run, true);
     }
@@ -192,7 +239,7 @@ impl Shard {
     /// Gives an excluded connection the frames of the run that it is not excluded from.
     fn expand_excluded(
         &mut self,
-        index: u32,
+        (index, id): (u32, GroupId),
         run: RunId,
         excluded: &[Exclusion],
         at: usize,
@@ -206,7 +253,8 @@ impl Shard {
         let Some(session) = self.conns.peek_session(slot) else {
             return;
         };
-        if session.find(index).is_none() {
+        let sub = session.find(index).map(|nth| session.subs[nth as usize]);
+        if sub.map(|sub| session.group(sub)) != Some(id) {
             return;
         }
         let mut parts: SmallVec<[(u32, u32); 4]> = SmallVec::new();

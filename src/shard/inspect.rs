@@ -59,7 +59,7 @@ impl Shard {
     pub fn local_channel(&self, app: u32, name: &str) -> Option<(usize, u32, Option<u32>)> {
         let index = self.local.find(self.hasher.hash(app, name), app, name)?;
         let channel = self.local.peek(index)?;
-        Some((channel.entries.len(), channel.pending, channel.told))
+        Some((channel.subscribers(), channel.pending, channel.told))
     }
 
     /// Channels at home here, for whatever reason.

@@ -10,7 +10,7 @@ use super::Shard;
 use super::channel::LocalChannel;
 use super::conns::{Flag, Phase};
 use super::message::ShardMessage;
-use super::session::{Membership, Sub};
+use super::session::{Membership, Record};
 
 /// A session that is being taken out of the tables.
 #[derive(Clone, Copy, Debug)]
@@ -36,30 +36,36 @@ impl Shard {
     /// Takes one committed subscription out of the connection's list and the channel's, and tells
     /// the home.
     fn remove_subscription(&mut self, slot: u32, nth: u32) {
-        let Some(&Sub { channel: index, .. }) = self.conns.session(slot).subs.get(nth as usize)
-        else {
+        let session = self.conns.session(slot);
+        let Some(&sub) = session.subs.get(nth as usize) else {
             return;
         };
-        self.expand_channel(index);
-        let (sub, membership, moved) = self.conns.session(slot).remove(nth);
-        if let Some(moved) = moved
-            && let Some(channel) = self.local.at(moved.channel)
-            && let Some(entry) = channel.entries.get_mut(moved.position as usize)
-        {
-            entry.nth = nth;
-        }
-        if let Some(channel) = self.local.at(index) {
-            channel.entries.swap_remove(sub.position as usize);
-            if let Some(&entry) = channel.entries.get(sub.position as usize) {
-                let subs = &mut self.conns.session(entry.slot).subs;
-                subs[entry.nth as usize].position = sub.position;
+        let group = session.group(sub);
+        let index = sub.channel;
+        self.expand_group(index, group);
+        let session = self.conns.session(slot);
+        let (_, record, moved) = session.remove(nth);
+        if let Some(moved) = moved {
+            let its_group = session.group(moved);
+            if let Some(channel) = self.local.at(moved.channel)
+                && let Some(group) = channel.group(its_group)
+                && let Some(entry) = group.entries.get_mut(moved.position as usize)
+            {
+                entry.nth = nth;
             }
+        }
+        if let Some(channel) = self.local.at(index)
+            && let Some(entry) = channel.remove(group, sub.position)
+        {
+            let subs = &mut self.conns.session(entry.slot).subs;
+            subs[entry.nth as usize].position = sub.position;
         }
         self.subscriptions -= 1;
         if let Some(channel) = self.local.peek(index) {
             let kind = ChannelKind::of(&channel.key.name);
             self.counters.app(channel.key.app).unsubscriptions[kind as usize] += 1;
         }
+        let membership = record.and_then(|Record { membership, .. }| membership);
         self.tell_home(
             slot,
             index,
@@ -110,8 +116,7 @@ impl Shard {
             return;
         };
         let home = channel.home;
-        if channel.entries.is_empty() && channel.pending == 0 {
-            self.expand_channel(index);
+        if channel.subscribers() == 0 && channel.pending == 0 {
             let Some(channel) = self.local.remove(index) else {
                 return;
             };
@@ -148,7 +153,7 @@ impl Shard {
                 continue;
             }
             channel.report = false;
-            let subscribers = channel.entries.len() as u32 + channel.pending;
+            let subscribers = channel.subscribers() as u32 + channel.pending;
             if channel.told == Some(subscribers) {
                 continue;
             }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clock::Now;
+use crate::pusher::dialect::Dialect;
 use crate::pusher::outbound::write_text_frame;
 use crate::pusher::socket_id::SocketId;
+use crate::ws::frame::FrameHeader;
 
 use super::channel::ChannelKey;
 use super::question::{Answer, Question};
@@ -67,6 +69,23 @@ impl Frame {
         let mut bytes = Vec::with_capacity(FRAME_BYTES_USUAL);
         write_text_frame(&mut bytes, write);
         Self::new(bytes)
+    }
+
+    /// The same event with the prefix of a dialect, where it is one of the platform.
+    pub fn translated(&self, dialect: Dialect) -> Arc<Self> {
+        Self::text(|out| {
+            let start = out.len();
+            out.extend_from_slice(self.payload());
+            dialect.translate(out, start);
+        })
+    }
+
+    /// The JSON text in it.
+    pub fn payload(&self) -> &[u8] {
+        match FrameHeader::parse(&self.bytes) {
+            Ok(Some((_, header_bytes))) => &self.bytes[header_bytes..],
+            _ => &[],
+        }
     }
 
     /// The frame as it goes over the wire.

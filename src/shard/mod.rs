@@ -32,6 +32,7 @@ pub mod close;
 pub mod conns;
 pub mod deliver;
 pub mod flush;
+pub mod groups;
 pub mod home;
 pub mod homes;
 #[cfg(test)]
@@ -55,7 +56,7 @@ pub mod wheel;
 use bounds::OutboxLimits;
 use channel::{ChannelHasher, LocalChannels};
 use conns::{Connections, Flag, Phase};
-use deliver::OpenRun;
+use deliver::{Delivery, OpenRun};
 use flush::{Outcomes, Sent, Slices};
 use homes::Homes;
 use leave::Leaving;
@@ -340,7 +341,13 @@ impl Shard {
                 seq,
                 round,
             } => {
-                self.on_deliver(&channel, frame, except, seq, round);
+                let delivery = Delivery {
+                    frame,
+                    except,
+                    seq,
+                    round,
+                };
+                self.on_deliver(&channel, delivery);
             }
             ShardMessage::Joined {
                 ticket,

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use crate::pusher::dialect::Dialect;
 use crate::pusher::socket_id::SocketId;
 
+use super::groups::{Form, GroupId};
 use super::message::Member;
 
 /// From this many subscriptions on, a connection finds them through a map; a scan would make a
@@ -18,14 +20,14 @@ pub const SUBSCRIPTIONS_SCANNED_MAX: usize = 32;
 pub struct Sub {
     /// Index of the local channel.
     pub channel: u32,
-    /// Index in the channel's entries.
+    /// Index in the entries of its group at the channel.
     pub position: u32,
-    /// Index in `Extra::memberships`, or [`Sub::PLAIN`].
+    /// Index in `Extra::records`, or [`Sub::PLAIN`].
     pub extra: u32,
 }
 
 impl Sub {
-    /// Nothing is kept beside the subscription.
+    /// Nothing is kept beside the subscription: it is in the plain group of its channel.
     pub const PLAIN: u32 = u32::MAX;
 }
 
@@ -35,6 +37,15 @@ pub struct Membership {
     /// The number of the ticket that joined.
     pub subscription: u32,
     pub user_id: Box<str>,
+}
+
+/// What a subscription keeps that is not like most.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Presence channels only.
+    pub membership: Option<Membership>,
+    /// The group of the channel that it is in.
+    pub group: GroupId,
 }
 
 /// The one subscribe that waits for its home (decisions 12).
@@ -52,8 +63,8 @@ pub struct Pending {
 pub struct Extra {
     pub pending: Option<Pending>,
     /// `Sub::extra` points here.
-    pub memberships: Vec<Option<Membership>>,
-    /// Indexes of `memberships` that are free.
+    pub records: Vec<Option<Record>>,
+    /// Indexes of `records` that are free.
     holes: Vec<u32>,
     /// Local channel to index in `subs`, from [`SUBSCRIPTIONS_SCANNED_MAX`] on.
     pub index: Option<HashMap<u32, u32>>,
@@ -94,7 +105,7 @@ pub struct Session {
     pub socket_id: Option<SocketId>,
     /// Index of the app.
     pub app: u32,
-    /// The protocol version it asked for, 4 to 7 (WebSocket spec 1.2).
+    /// The protocol version it asked for, 2 or 4 to 7 (WebSocket spec 1.2).
     pub protocol: u8,
     /// When the ping that is out entered the kernel, in seconds of the shard's time.
     pub pinged_secs: u32,
@@ -105,6 +116,21 @@ pub struct Session {
 }
 
 impl Session {
+    /// The prefix of its platform events.
+    pub fn dialect(&self) -> Dialect {
+        match self.protocol {
+            2 => Dialect::Sockudo,
+            _ => Dialect::Pusher,
+        }
+    }
+
+    /// What a new subscription of it is sent.
+    pub fn form(&self) -> Form {
+        Form {
+            dialect: self.dialect(),
+        }
+    }
+
     /// The rarely used part, made when first needed.
     pub fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
@@ -127,17 +153,17 @@ impl Session {
     }
 
     /// Adds a subscription and returns its index.
-    pub fn add(&mut self, channel: u32, position: u32, membership: Option<Membership>) -> u32 {
-        let extra = membership.map_or(Sub::PLAIN, |membership| {
+    pub fn add(&mut self, channel: u32, position: u32, record: Option<Record>) -> u32 {
+        let extra = record.map_or(Sub::PLAIN, |record| {
             let extra = self.extra();
             match extra.holes.pop() {
                 Some(hole) => {
-                    extra.memberships[hole as usize] = Some(membership);
+                    extra.records[hole as usize] = Some(record);
                     hole
                 }
                 None => {
-                    extra.memberships.push(Some(membership));
-                    (extra.memberships.len() - 1) as u32
+                    extra.records.push(Some(record));
+                    (extra.records.len() - 1) as u32
                 }
             }
         });
@@ -164,13 +190,13 @@ impl Session {
     /// Removes the subscription at `nth`; the last one takes its place. Returns what was removed,
     /// what it kept, and the subscription that moved to `nth`, whose entry at its channel must be
     /// told.
-    pub fn remove(&mut self, nth: u32) -> (Sub, Option<Membership>, Option<Sub>) {
+    pub fn remove(&mut self, nth: u32) -> (Sub, Option<Record>, Option<Sub>) {
         let removed = self.subs.swap_remove(nth as usize);
         let moved = self.subs.get(nth as usize).copied();
-        let membership = self.extra.as_mut().and_then(|extra| {
-            let membership = extra.memberships.get_mut(removed.extra as usize)?.take()?;
+        let record = self.extra.as_mut().and_then(|extra| {
+            let record = extra.records.get_mut(removed.extra as usize)?.take()?;
             extra.holes.push(removed.extra);
-            Some(membership)
+            Some(record)
         });
         if let Some(index) = self.extra.as_mut().and_then(|extra| extra.index.as_mut()) {
             index.remove(&removed.channel);
@@ -178,13 +204,27 @@ impl Session {
                 index.insert(moved.channel, nth);
             }
         }
-        (removed, membership, moved)
+        (removed, record, moved)
+    }
+
+    /// What a subscription keeps, if it is not like most.
+    pub fn record(&self, sub: Sub) -> Option<&Record> {
+        self.extra
+            .as_ref()?
+            .records
+            .get(sub.extra as usize)?
+            .as_ref()
+    }
+
+    /// The group of the channel that a subscription is in.
+    pub fn group(&self, sub: Sub) -> GroupId {
+        self.record(sub)
+            .map_or(GroupId::PLAIN, |record| record.group)
     }
 
     /// The user id of a presence subscription.
     pub fn user_id(&self, sub: Sub) -> Option<&str> {
-        let memberships = &self.extra.as_ref()?.memberships;
-        Some(&memberships.get(sub.extra as usize)?.as_ref()?.user_id)
+        Some(&self.record(sub)?.membership.as_ref()?.user_id)
     }
 }
 
@@ -210,23 +250,29 @@ mod tests {
     fn removing_the_last_subscription_moves_none() {
         let mut session = Session::default();
         session.add(5, 0, None);
-        let (removed, membership, moved) = session.remove(0);
+        let (removed, record, moved) = session.remove(0);
         assert_eq!(removed.channel, 5);
-        assert!(membership.is_none() && moved.is_none() && session.subs.is_empty());
+        assert!(record.is_none() && moved.is_none() && session.subs.is_empty());
     }
 
     #[test]
     fn membership_leaves_with_its_subscription() {
         let mut session = Session::default();
-        let member = Membership {
+        let membership = Membership {
             subscription: 3,
             user_id: "u1".into(),
         };
+        let record = Record {
+            membership: Some(membership),
+            group: GroupId::PLAIN,
+        };
         session.add(1, 0, None);
-        session.add(2, 0, Some(member));
+        session.add(2, 0, Some(record));
         let sub = session.subs[1];
         assert_eq!(session.user_id(sub), Some("u1"));
-        let (_, membership, _) = session.remove(1);
+        assert_eq!(session.user_id(session.subs[0]), None);
+        let (_, record, _) = session.remove(1);
+        let membership = record.and_then(|record| record.membership);
         assert_eq!(membership.map(|m| m.subscription), Some(3));
         assert_eq!(session.user_id(sub), None);
     }

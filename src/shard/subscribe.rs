@@ -19,8 +19,9 @@ use crate::pusher::signature::{AuthError, Claim, ClientAuth};
 use super::Shard;
 use super::channel::{ChannelKey, Entry, home};
 use super::conns::Phase;
+use super::groups::GroupId;
 use super::message::{Admitted, Cache, Joined, Member, Refusal, ShardMessage, Ticket};
-use super::session::{Membership, Pending};
+use super::session::{Membership, Pending, Record};
 
 /// Whether the home has to be asked before a subscribe is committed.
 pub fn is_asked(channel: ChannelName<'_>) -> bool {
@@ -172,7 +173,7 @@ impl Shard {
                 member,
             },
             None => {
-                let subscribers = local.entries.len() as u32 + local.pending;
+                let subscribers = local.subscribers() as u32 + local.pending;
                 local.told = Some(subscribers);
                 local.report = false;
                 ShardMessage::Interest {
@@ -189,13 +190,21 @@ impl Shard {
 
     /// Adds a subscription to both lists. The open run belongs to those who were subscribed before.
     fn commit(&mut self, slot: u32, index: u32, membership: Option<Membership>) {
-        self.expand_channel(index);
+        let form = self.conns.session(slot).form();
         let Some(channel) = self.local.at(index) else {
             return;
         };
-        let position = channel.entries.len() as u32;
-        let nth = self.conns.session(slot).add(index, position, membership);
-        channel.entries.push(Entry { slot, nth });
+        let group = channel.group_of(form);
+        self.expand_group(index, group);
+        let Some(channel) = self.local.at(index) else {
+            return;
+        };
+        let session = self.conns.session(slot);
+        let nth = session.subs.len() as u32;
+        let position = channel.add(group, Entry { slot, nth });
+        let is_plain = membership.is_none() && group == GroupId::PLAIN;
+        let record = (!is_plain).then_some(Record { membership, group });
+        session.add(index, position, record);
         let kind = ChannelKind::of(&channel.key.name);
         self.counters.app(channel.key.app).subscriptions[kind as usize] += 1;
     }
