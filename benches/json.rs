@@ -9,6 +9,7 @@ mod measure;
 
 use std::hint::black_box;
 
+use shardcast::pusher::dialect::Dialect;
 use shardcast::pusher::inbound::{ClientMessage, Scratch};
 use shardcast::pusher::json;
 use shardcast::pusher::rest::{Publish, PublishLimits};
@@ -52,7 +53,10 @@ fn client_message(label: &str, text: &str) {
         label,
         text.len(),
         || {
-            black_box(ClientMessage::parse(black_box(text), &mut scratch).expect("valid"));
+            black_box(
+                ClientMessage::parse(black_box(text), Dialect::Pusher, &mut scratch)
+                    .expect("valid"),
+            );
         },
         || {
             let value = serde_json::from_str::<serde_json::Value>(black_box(text));

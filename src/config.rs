@@ -64,6 +64,7 @@ pub struct Config {
     pub pong_timeout: Duration,
     pub liveness_probe: LivenessProbe,
     pub strict_protocol: bool,
+    pub sockudo_clients: bool,
     pub subscription_error: bool,
     pub message_bytes_max: usize,
     /// None: no limit.

@@ -12,11 +12,11 @@ use support::websocket::upgrade_request;
 use support::{A, App, Client, Config, D, Event, O, Q, Response, Server, T, Tcp, WAIT, WebSocket};
 use support::{expect_refused, on_shards, on_shards_with};
 
-// Case 6; 1.2. Protocol 2 is refused as 3 is, while its clients are not served.
+// Case 6; 1.2. What becomes of protocol 2 is in `ws_sockudo`.
 #[test]
 fn other_protocols_are_refused_with_4007() {
     on_shards(|server| {
-        for protocol in ["1", "2", "3", "8", "abc", "", "7.0", "-7"] {
+        for protocol in ["1", "3", "8", "abc", "", "7.0", "-7"] {
             let target = A.target_with(&format!("protocol={protocol}"));
             expect_refused(WebSocket::open(server, &target), 4007);
         }

@@ -237,6 +237,7 @@ fn shard_settings() -> shard::Settings {
         pong_timeout: Duration::from_secs(30),
         probe: Probe::Ping,
         strict_protocol: false,
+        sockudo_clients: true,
         subscription_errors: true,
         cache_ttl: Duration::from_secs(1800),
         cache_bytes_max: 1 << 20,

@@ -151,6 +151,8 @@ rows! { PROCESS, build_config -> Config, Process;
         "What asks: a WebSocket ping, or a `pusher:ping` message.";
     strict_protocol = "strict_protocol", Kind::Switch, is("false"),
         "Refuse clients that name no protocol version with 4008.";
+    sockudo_clients = "sockudo_clients", Kind::Switch, is("true"),
+        "Serve clients of Sockudo's V2 protocol (`protocol=2`); off: 4007.";
     subscription_error = "subscription_error", Kind::Switch, is("true"),
         "Send `pusher:subscription_error` for a refused subscription.";
     message_bytes_max = "message_bytes_max", bytes(1 << 10, 16 << 20), is("64 KiB"),

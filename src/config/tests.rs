@@ -78,6 +78,7 @@ fn nothing_given_is_the_documented_defaults() {
         pong_timeout: secs(30),
         liveness_probe: LivenessProbe::Ping,
         strict_protocol: false,
+        sockudo_clients: true,
         subscription_error: true,
         message_bytes_max: 64 << 10,
         subscriptions_max: None,

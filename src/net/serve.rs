@@ -310,6 +310,7 @@ fn shard_settings(config: &Config) -> Settings {
             LivenessProbe::Pusher => Probe::Pusher,
         },
         strict_protocol: config.strict_protocol,
+        sockudo_clients: config.sockudo_clients,
         subscription_errors: config.subscription_error,
         cache_ttl: config.cache_ttl,
         cache_bytes_max: config.cache_shard_bytes_max as u64,

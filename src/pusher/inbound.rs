@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use super::delta::{self, Algorithm, Wish};
+use super::dialect::Dialect;
 use super::error::Rejection;
 use super::json::tape::Reader;
 use super::json::{self, Kind, Malformed, StringSource, Token};
@@ -106,27 +107,28 @@ pub struct Scratch {
 }
 
 impl<'a> ClientMessage<'a> {
-    /// Reads one text message. `scratch` is used where `data` came as a string holding JSON.
-    pub fn parse(text: &'a str, scratch: &'a mut Scratch) -> Result<Self, Error> {
+    /// Reads one text message of a client of this dialect. `scratch` is used where `data` came as a
+    /// string holding JSON.
+    pub fn parse(text: &'a str, dialect: Dialect, scratch: &'a mut Scratch) -> Result<Self, Error> {
         let [event, channel, data] = json::fields(text, &["event", "channel", "data"])?;
         let event = event.ok_or(Error::Format)?;
         let name = event.decode().ok_or(Error::Format)?;
-        match &*name {
-            "pusher:ping" => Ok(ClientMessage::Ping),
-            "pusher:pong" => Ok(ClientMessage::Pong),
-            "pusher:subscribe" => subscribe(data, scratch),
+        match dialect.command(&name) {
+            Some("ping") => Ok(ClientMessage::Ping),
+            Some("pong") => Ok(ClientMessage::Pong),
+            Some("subscribe") => subscribe(data, scratch),
             // Needs `channel` alone, but is refused for the same members as a subscribe.
-            "pusher:unsubscribe" => {
+            Some("unsubscribe") => {
                 let channel = channel_of(data, &SUBSCRIPTION, scratch)?;
                 Ok(ClientMessage::Unsubscribe { channel })
             }
-            "pusher:signin" => sign_in(data, scratch).map_err(|_| Error::SignInFields),
-            "pusher:enable_delta_compression" => enable_delta(data, scratch),
-            "pusher:delta_sync_error" => {
+            Some("signin") => sign_in(data, scratch).map_err(|_| Error::SignInFields),
+            Some("enable_delta_compression") => enable_delta(data, scratch),
+            Some("delta_sync_error") => {
                 let channel = channel_of(data, &["channel"], scratch)?;
                 Ok(ClientMessage::DeltaSyncError { channel })
             }
-            client if client.starts_with("client-") => Ok(ClientMessage::Event(ClientEvent {
+            None if name.starts_with("client-") => Ok(ClientMessage::Event(ClientEvent {
                 name_source: event.as_string(),
                 name,
                 channel: channel.and_then(|channel| channel.decode()),
@@ -279,7 +281,7 @@ pub fn fuzz_client_message(scratch: &mut Scratch, data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let Ok(message) = ClientMessage::parse(text, scratch) else {
+    let Ok(message) = ClientMessage::parse(text, Dialect::Pusher, scratch) else {
         return;
     };
     // Numbers that serde_json cannot hold, and nothing else, make this fail.
@@ -347,6 +349,10 @@ mod tests {
 
     /// What a message was understood as, in a form that compares.
     fn read(text: &str) -> Result<String, Error> {
+        read_as(Dialect::Pusher, text)
+    }
+
+    fn read_as(dialect: Dialect, text: &str) -> Result<String, Error> {
         let mut scratch = Scratch::default();
         let shown = |text: Option<Cow<'_, str>>| text.as_deref().unwrap_or("-").to_owned();
         let raw = |token: Option<Token<'_>>| token.map_or("-", |token| token.raw()).to_owned();
@@ -355,7 +361,7 @@ mod tests {
             None => "-".to_owned(),
             Some(on) => format!("{on} {}", name(wish.algorithm)),
         };
-        Ok(match ClientMessage::parse(text, &mut scratch)? {
+        Ok(match ClientMessage::parse(text, dialect, &mut scratch)? {
             ClientMessage::Ping => "ping".to_owned(),
             ClientMessage::Pong => "pong".to_owned(),
             ClientMessage::Subscribe(subscribe) => [
@@ -457,6 +463,30 @@ mod tests {
         ] {
             assert_eq!(read(text).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn each_dialect_understands_its_own_prefix() {
+        let message = |event: &str| format!(r#"{{"event":"{event}","data":{{"channel":"news"}}}}"#);
+        for command in ["ping", "pong", "subscribe", "unsubscribe"] {
+            let pusher = message(&format!("pusher:{command}"));
+            let sockudo = message(&format!("sockudo:{command}"));
+            let understood = read(&pusher);
+            assert!(
+                understood
+                    .as_ref()
+                    .is_ok_and(|text| text.starts_with(command))
+            );
+            assert_eq!(read_as(Dialect::Sockudo, &sockudo), understood);
+            assert_eq!(read(&sockudo), Ok(format!("unknown|sockudo:{command}")));
+            let foreign = read_as(Dialect::Sockudo, &pusher);
+            assert_eq!(foreign, Ok(format!("unknown|pusher:{command}")));
+        }
+        let event = read_as(Dialect::Sockudo, r#"{"event":"client-x","channel":"c"}"#);
+        assert_eq!(
+            event.as_deref(),
+            Ok("event|client-x|token \"client-x\"|c|text {}|2")
+        );
     }
 
     #[test]

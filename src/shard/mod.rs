@@ -118,6 +118,8 @@ pub struct Settings {
     pub probe: Probe,
     /// Refuse clients that name no protocol (4008).
     pub strict_protocol: bool,
+    /// Serve `protocol=2` (extensions spec 1); off, it is refused (4007).
+    pub sockudo_clients: bool,
     /// Send `pusher:subscription_error` after the `pusher:error` of a refused subscription
     /// (WebSocket spec 7.4).
     pub subscription_errors: bool,

@@ -12,7 +12,7 @@ use crate::pusher::outbound;
 use super::Shard;
 use super::close::CLOSING_SECS_MAX;
 use super::conns::Phase;
-use super::session::Session;
+use super::session::{SOCKUDO_PROTOCOL, Session};
 
 /// What an upgrade request says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,9 @@ impl Shard {
                 true
             }
             Err(reason) => {
+                if self.is_sockudo(upgrade.protocol) {
+                    self.conns.session(slot).protocol = SOCKUDO_PROTOCOL;
+                }
                 self.refuse(slot, &upgrade, reason);
                 false
             }
@@ -102,12 +105,18 @@ impl Shard {
         match value {
             None if self.settings.strict_protocol => Err(CloseReason::MissingProtocol),
             None => Ok(7),
+            value if self.is_sockudo(value) => Ok(SOCKUDO_PROTOCOL),
             Some("4") => Ok(4),
             Some("5") => Ok(5),
             Some("6") => Ok(6),
             Some("7") => Ok(7),
             Some(_) => Err(CloseReason::UnsupportedProtocol),
         }
+    }
+
+    /// Whether a client of Sockudo's V2 protocol asks, and they are served (extensions spec 1).
+    fn is_sockudo(&self, value: Option<&str>) -> bool {
+        self.settings.sockudo_clients && value == Some("2")
     }
 
     fn greet(&mut self, slot: u32, app: &App, protocol: u8, random: (u64, u16)) {

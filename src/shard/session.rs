@@ -15,6 +15,9 @@ use super::message::Member;
 /// burst quadratic.
 pub const SUBSCRIPTIONS_SCANNED_MAX: usize = 32;
 
+/// The protocol version that the V2 clients of Sockudo ask for; Pusher's own is long dead.
+pub const SOCKUDO_PROTOCOL: u8 = 2;
+
 /// One committed subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sub {
@@ -119,7 +122,7 @@ impl Session {
     /// The prefix of its platform events.
     pub fn dialect(&self) -> Dialect {
         match self.protocol {
-            2 => Dialect::Sockudo,
+            SOCKUDO_PROTOCOL => Dialect::Sockudo,
             _ => Dialect::Pusher,
         }
     }

@@ -37,7 +37,8 @@ impl Shard {
         counters.received_bytes += text.len() as u64;
         self.serving = Some(slot);
         let mut scratch = std::mem::take(&mut self.scratch);
-        match ClientMessage::parse(text, &mut scratch) {
+        let dialect = self.conns.session(slot).dialect();
+        match ClientMessage::parse(text, dialect, &mut scratch) {
             Ok(message) => self.on_client_message(slot, message),
             Err(inbound::Error::Format) => self.reject(slot, &Rejection::InvalidFormat),
             Err(inbound::Error::SignInFields) => self.reject(slot, &Rejection::SignInFormat),
@@ -145,29 +146,29 @@ impl Shard {
         }
     }
 
-    /// Appends a JSON text as a frame to the session's answers.
+    /// Appends a JSON text as a frame to the session's answers, a platform event in its dialect.
     pub(super) fn answer(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
         self.answer_in(slot, List::Express, write);
     }
 
     /// The same, in a list of the caller's choice.
     pub(super) fn answer_in(&mut self, slot: u32, list: List, write: impl FnOnce(&mut Vec<u8>)) {
+        let dialect = self.conns.session(slot).dialect();
         let written = self
             .outbox
             .answer_in(&mut self.conns, slot, list, self.time, |out| {
-                write_text_frame(out, write);
+                write_text_frame(out, |out| {
+                    let start = out.len();
+                    write(out);
+                    dialect.translate(out, start);
+                });
             });
         self.count_answer(slot, written);
     }
 
-    /// Appends a shared frame to the session's answers.
+    /// Appends the text of a shared frame to the session's answers, in the same way.
     pub(super) fn answer_frame(&mut self, slot: u32, frame: &Frame) {
-        let written =
-            self.outbox
-                .answer_in(&mut self.conns, slot, List::Express, self.time, |out| {
-                    out.extend_from_slice(frame.bytes());
-                });
-        self.count_answer(slot, written);
+        self.answer(slot, |out| out.extend_from_slice(frame.payload()));
     }
 
     /// Counts a frame for one session alone. Who is refused has none, and no app.

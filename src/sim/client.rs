@@ -77,6 +77,8 @@ pub(super) struct Client {
     pub(super) rules: Rules,
     pub(super) app: usize,
     pub(super) shard: usize,
+    /// Speaks the V2 protocol of Sockudo.
+    pub(super) sockudo: bool,
     pub(super) key: Option<SessionKey>,
     pub(super) socket_id: Option<SocketId>,
     pub(super) expected: VecDeque<Expect>,
@@ -102,11 +104,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(app: usize, shard: usize, rules: Rules) -> Self {
+    pub(super) fn new(app: usize, shard: usize, sockudo: bool, rules: Rules) -> Self {
         Self {
             rules,
             app,
             shard,
+            sockudo,
             key: None,
             socket_id: None,
             expected: VecDeque::new(),

@@ -13,6 +13,7 @@ use super::client::{Action, Expect};
 use super::peer::{Input, UPGRADED};
 use super::plan::{APPS, Rule};
 use super::publish::Question;
+use super::text;
 use super::world::World;
 
 /// Messages of one connection that a turn reads.
@@ -181,7 +182,7 @@ impl World {
             .is_some_and(|max| app.quota.taken() >= max);
         let upgrade = Upgrade {
             key: Some(key),
-            protocol: Some("7"),
+            protocol: Some(if client.sockudo { "2" } else { "7" }),
             origin: None,
             tls: false,
             too_often: false,
@@ -203,7 +204,9 @@ impl World {
         };
         let is_open = node.shard.is_open(slot as u32);
         let refused = node.shard.counters.client_events_refused;
-        let next = node.shard.on_text(slot as u32, text);
+        let sockudo = self.peers[task.peer].client().is_some_and(|c| c.sockudo);
+        let text = text::spoken(text, sockudo);
+        let next = node.shard.on_text(slot as u32, &text);
         let Some(client) = self.peers[task.peer].client().filter(|_| is_open) else {
             return;
         };

@@ -75,7 +75,8 @@ impl World {
         };
         let channel = self.some_channel();
         let app = self.model.channels[channel].app;
-        let client = Client::new(app, shard, rules);
+        let sockudo = self.chance.below(4) == 0;
+        let client = Client::new(app, shard, sockudo, rules);
         let at = self.arrive(shard, Kind::Client(Box::new(client)));
         self.peers[at].to_server.push_back(Input::Upgrade);
         at

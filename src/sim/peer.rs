@@ -11,6 +11,7 @@ use crate::ws::frame::{FrameHeader, OpCode};
 
 use super::client::{Action, Client};
 use super::model::Model;
+use super::text;
 
 /// The answer to an upgrade, as far as the simulation goes.
 pub(super) const UPGRADED: &[u8] = b"HTTP/1.1 101\r\n\r\n";
@@ -143,7 +144,8 @@ fn read_frame(
     match opcode {
         OpCode::Text => {
             let text = std::str::from_utf8(payload).expect("texts are UTF-8");
-            if let Some(answer) = client.on_text(text, model) {
+            let text = text::heard(text, client.sockudo);
+            if let Some(answer) = client.on_text(&text, model) {
                 let text = r#"{"event":"pusher:pong","data":{}}"#.to_owned();
                 to_server.push_back(Input::Text(answer, text));
             }

@@ -138,6 +138,7 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
             Probe::Pusher
         },
         strict_protocol: false,
+        sockudo_clients: true,
         subscription_errors: chance.below(4) > 0,
         cache_ttl: Duration::from_secs(if chance.below(4) == 0 { 2 } else { 1800 }),
         cache_bytes_max: 256 << 20,

@@ -68,6 +68,30 @@ pub(super) fn number(text: &str) -> u64 {
     number.parse().expect("data begins with a number")
 }
 
+/// What a client says, as its protocol has it.
+pub(super) fn spoken(text: &str, sockudo: bool) -> String {
+    match sockudo {
+        true => text.replacen(r#"{"event":"pusher:"#, r#"{"event":"sockudo:"#, 1),
+        false => text.to_owned(),
+    }
+}
+
+/// What a client hears, in Pusher's words: every platform event must have the prefix of its
+/// protocol.
+pub(super) fn heard(text: &str, sockudo: bool) -> String {
+    const NAMES: [&str; 2] = [":", "_internal:"];
+    let (own, foreign) = match sockudo {
+        true => ("sockudo", "pusher"),
+        false => ("pusher", "sockudo"),
+    };
+    let begins = |prefix: &str, name| text.starts_with(&format!(r#"{{"event":"{prefix}{name}"#));
+    assert!(!NAMES.iter().any(|name| begins(foreign, name)), "{text}");
+    match NAMES.iter().any(|name| begins(own, name)) {
+        true => text.replacen(own, "pusher", 1),
+        false => text.to_owned(),
+    }
+}
+
 /// The text in a frame.
 pub(super) fn payload(frame: &[u8]) -> &str {
     let header = FrameHeader::parse(frame).expect("frames are well-formed");
