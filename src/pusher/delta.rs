@@ -1,12 +1,35 @@
-//! Delta compression (extensions spec 3): which algorithms there are, and who wishes for one.
+//! Delta compression (extensions spec 3): an event as its difference from an earlier one.
 //!
-//! Whether a delta is sent, and against which base, is the home's business; how a frame tells it is
-//! `outbound`'s.
+//! [`Encoder`] finds once what two texts have in common and writes it in the format of either
+//! algorithm. Whether a delta is sent, and against which base, is the home's business; how a frame
+//! tells it is `outbound`'s.
+//!
+//! # Why this way
+//!
+//! Both formats are copies from the base and literals, so one search serves both. The crates that
+//! there are gave the same targets, and are not used: for a text of 308 B with two edits this takes
+//! 0.6 us, `fossil-delta` 0.2 1.2 us and `oxidelta` 0.1 2 us. Neither keeps its tables from one
+//! message to the next or stops when a delta would be no smaller. `fossil-delta` compares each place
+//! with up to 250 others at any length: two texts of 100 KB of which one breaks a run of one letter
+//! take it 36 ms (0.05 here), for which every channel of the home would wait.
+//!
+//! Invariant: a delta that is written gives the target when it is applied to the base.
 
-use super::json::{self, Kind, Token};
+#[cfg(test)]
+pub(crate) mod apply;
+pub mod conflation;
+mod fossil;
+mod matching;
+mod vcdiff;
+mod wish;
 
-/// Names of algorithms that are looked at in the list of one client.
-pub const ALGORITHMS_LISTED_MAX: usize = 16;
+use matching::{Matcher, Piece};
+
+pub use wish::{ALGORITHMS_LISTED_MAX, Wish, first_known};
+
+/// The longest text that has deltas. Beyond the bounds of messages; within it every offset fits
+/// what decoders read.
+pub const TEXT_BYTES_MAX: usize = 1 << 24;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Algorithm {
@@ -44,132 +67,63 @@ impl Algorithm {
     }
 }
 
-/// What one subscription says about deltas (`data.delta`, extensions spec 3.1); what it leaves open
-/// is as on its connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
-    pub enabled: Option<bool>,
-    pub algorithm: Option<Algorithm>,
+/// What encoding keeps from one message to the next: at most 64 KiB, and the pieces and addresses of
+/// the largest difference seen.
+#[derive(Default)]
+pub struct Encoder {
+    matcher: Matcher,
+    sections: vcdiff::Sections,
 }
 
-impl Wish {
-    pub(super) const OFF: Self = Self {
-        enabled: Some(false),
-        algorithm: None,
-    };
-
-    /// Reads any form. An algorithm that is not known turns deltas off: whoever asked for it may be
-    /// unable to read another. What has none of the forms asks for nothing.
-    pub fn parse(token: Token<'_>) -> Self {
-        match token.kind() {
-            Kind::Bool => Self {
-                enabled: token.as_bool(),
-                algorithm: None,
-            },
-            Kind::String => Self::of_name(token, Some(true)),
-            Kind::Object => {
-                let members = json::fields(token.raw(), &["enabled", "algorithm"]);
-                let [enabled, algorithm] = members.unwrap_or_default();
-                let enabled = enabled.and_then(|enabled| enabled.as_bool());
-                match algorithm.filter(|algorithm| algorithm.kind() == Kind::String) {
-                    Some(algorithm) if enabled != Some(false) => Self::of_name(algorithm, enabled),
-                    _ => Self {
-                        enabled,
-                        algorithm: None,
-                    },
-                }
-            }
-            Kind::Null | Kind::Number | Kind::Array => Self::default(),
+impl Encoder {
+    /// What `target` takes over from `base`. `None` where no delta of at most `bytes_max` bytes was
+    /// found, or a text is too long. Takes time in proportion to the texts, whatever they are.
+    pub fn compare<'e>(
+        &'e mut self,
+        base: &'e [u8],
+        target: &'e [u8],
+        bytes_max: usize,
+    ) -> Option<Difference<'e>> {
+        if base.len().max(target.len()) > TEXT_BYTES_MAX {
+            return None;
         }
-    }
-
-    fn of_name(name: Token<'_>, enabled: Option<bool>) -> Self {
-        // "disabled", "none" and all that is no algorithm.
-        let algorithm = name.decode().and_then(|name| Algorithm::parse(&name));
-        algorithm.map_or(Self::OFF, |algorithm| Self {
-            enabled,
-            algorithm: Some(algorithm),
+        Some(Difference {
+            pieces: self.matcher.pieces(base, target, bytes_max)?,
+            sections: &mut self.sections,
+            base,
+            target,
+            bytes_max,
         })
     }
 }
 
-/// The algorithm for a connection that has listed its own (`data.algorithms`): the first that is
-/// known, the default without a list, `None` where nothing of the list is known.
-pub fn first_known(list: Option<Token<'_>>) -> Option<Algorithm> {
-    let Some(list) = list.filter(|list| list.kind() == Kind::Array) else {
-        return Some(Algorithm::default());
-    };
-    let names = list.elements().into_iter().flatten();
-    names
-        .take(ALGORITHMS_LISTED_MAX)
-        .find_map(|name| Algorithm::parse(&name.ok()?.decode()?))
+/// How a target is made from a base.
+pub struct Difference<'e> {
+    pieces: &'e [Piece],
+    sections: &'e mut vcdiff::Sections,
+    base: &'e [u8],
+    target: &'e [u8],
+    bytes_max: usize,
+}
+
+impl Difference<'_> {
+    /// Appends the delta. Where it would be longer than it may be, nothing is appended and the
+    /// answer is `false`.
+    pub fn write(&mut self, algorithm: Algorithm, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        match algorithm {
+            Algorithm::Fossil => fossil::write(self.pieces, self.target, out),
+            Algorithm::Xdelta3 => {
+                vcdiff::write(self.pieces, self.base, self.target, self.sections, out);
+            }
+        }
+        let fits = out.len() - start <= self.bytes_max;
+        if !fits {
+            out.truncate(start);
+        }
+        fits
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pusher::json::document;
-
-    #[test]
-    fn a_subscription_may_wish_in_any_form() {
-        const ON: Wish = Wish {
-            enabled: Some(true),
-            algorithm: None,
-        };
-        let with = |enabled, algorithm| Wish {
-            enabled,
-            algorithm: Some(algorithm),
-        };
-        let (fossil, xdelta3) = (Algorithm::Fossil, Algorithm::Xdelta3);
-        for (text, wish) in [
-            ("true", ON),
-            ("false", Wish::OFF),
-            (r#""fossil""#, with(Some(true), fossil)),
-            (r#""xdelta3""#, with(Some(true), xdelta3)),
-            (r#""vcdiff""#, with(Some(true), xdelta3)),
-            (r#""VCDIFF""#, with(Some(true), xdelta3)),
-            (r#""disabled""#, Wish::OFF),
-            (r#""none""#, Wish::OFF),
-            (r#""bsdiff""#, Wish::OFF),
-            (r#"{"enabled":true}"#, ON),
-            (r#"{"enabled":false,"algorithm":"fossil"}"#, Wish::OFF),
-            (
-                r#"{"enabled":true,"algorithm":"\u0066ossil"}"#,
-                with(Some(true), fossil),
-            ),
-            (r#"{"algorithm":"vcdiff"}"#, with(None, xdelta3)),
-            (r#"{"enabled":true,"algorithm":"bsdiff"}"#, Wish::OFF),
-            (r#"{"enabled":true,"algorithm":null}"#, ON),
-            ("{}", Wish::default()),
-            (r#"{"enabled":"yes"}"#, Wish::default()),
-            ("5", Wish::default()),
-            ("[]", Wish::default()),
-        ] {
-            assert_eq!(Wish::parse(document(text).expect("JSON")), wish, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_first_algorithm_that_is_known_is_taken() {
-        let known = |text| first_known(Some(document(text).expect("JSON")));
-        assert_eq!(first_known(None), Some(Algorithm::Fossil));
-        assert_eq!(known(r#"["fossil","xdelta3"]"#), Some(Algorithm::Fossil));
-        assert_eq!(
-            known(r#"[5,"zip","vcdiff","fossil"]"#),
-            Some(Algorithm::Xdelta3)
-        );
-        assert_eq!(known(r#"["zip"]"#), None);
-        assert_eq!(known("[]"), None);
-        assert_eq!(known(r#""xdelta3""#), Some(Algorithm::Fossil));
-        let late = format!("[{}\"fossil\"]", "0,".repeat(ALGORITHMS_LISTED_MAX));
-        assert_eq!(known(&late), None);
-    }
-
-    #[test]
-    fn an_algorithm_is_known_by_its_name_and_place() {
-        for (index, algorithm) in Algorithm::ALL.into_iter().enumerate() {
-            assert_eq!(algorithm.index(), index);
-            assert_eq!(Algorithm::parse(algorithm.name()), Some(algorithm));
-        }
-    }
-}
+mod tests;
