@@ -15,6 +15,7 @@ use crate::pusher::signature::SigningKey;
 use crate::pusher::socket_id::SocketIdKey;
 use crate::shard::bounds::OutboxLimits;
 use crate::shard::channel::ChannelKey;
+use crate::shard::counts::CountPace;
 use crate::shard::message::{Member, Publish, ReplyTo, SessionKey, ShardMessage, Ticket};
 use crate::shard::{self, Birth, Budgets, Peer, Probe, Shard};
 use crate::ws::frame::FrameHeader;
@@ -241,6 +242,7 @@ fn shard_settings() -> shard::Settings {
         subscription_errors: true,
         cache_ttl: Duration::from_secs(1800),
         cache_bytes_max: 1 << 20,
+        counts: CountPace::default(),
         outbox: OutboxLimits {
             bytes_max: 1 << 20,
             frames_max: 2048,

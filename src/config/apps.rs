@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::table::{self, Lookup};
 use super::value::Value;
 use crate::app::webhook::Endpoint;
-use crate::app::{App, AppKey, AppSettings, AppTable, SubscriptionCount, TableError, Webhooks};
+use crate::app::{App, AppKey, AppTable, TableError, Webhooks};
 
 /// None where two apps cannot be in one table; every problem is added to the list.
 pub(super) fn build(
@@ -26,7 +26,12 @@ pub(super) fn build(
     if entries.is_empty() {
         let own = Own(&[], settings);
         let keys = vec![AppKey::new(&single.key, &single.secret)];
-        apps.push(App::new(0, &single.id, keys, app_settings(&own, problems)));
+        apps.push(App::new(
+            0,
+            &single.id,
+            keys,
+            table::build_app_settings(&own),
+        ));
     }
     for (index, entry) in (0..).zip(entries) {
         let keys = entry
@@ -34,7 +39,7 @@ pub(super) fn build(
             .iter()
             .map(|(key, secret)| AppKey::new(key, secret))
             .collect();
-        let own = app_settings(&Own(&entry.own, settings), problems);
+        let own = table::build_app_settings(&Own(&entry.own, settings));
         let endpoints = entry.webhooks.iter().map(|e| endpoint(e, settings));
         let mut app = App::new(index, &entry.id, keys, own);
         app.webhooks = Webhooks::new(endpoints.collect());
@@ -47,19 +52,6 @@ pub(super) fn build(
             None
         }
     }
-}
-
-fn app_settings(own: &Own<'_>, problems: &mut Vec<Problem>) -> AppSettings {
-    let settings = table::build_app_settings(own);
-    if settings.subscription_count == SubscriptionCount::On {
-        let setting = own.setting("subscription_count");
-        let mut problem = Problem::value(setting.row, "\"on\"", setting.source.to_string());
-        problem.reason = "must be query or off; `on`, which tells clients, is not built yet".into();
-        if !problems.contains(&problem) {
-            problems.push(problem);
-        }
-    }
-    settings
 }
 
 fn endpoint(entry: &EndpointEntry, settings: &Settings) -> Endpoint {
@@ -101,15 +93,9 @@ fn clash(error: TableError, entries: &[AppEntry]) -> Problem {
 /// The settings of one app or one endpoint: its own before those of the process.
 struct Own<'a>(&'a [Setting], &'a Settings);
 
-impl Own<'_> {
-    fn setting(&self, key: &str) -> &Setting {
-        let own = self.0.iter().find(|setting| setting.row.key == key);
-        own.unwrap_or_else(|| self.1.setting(key))
-    }
-}
-
 impl Lookup for Own<'_> {
     fn value(&self, key: &str) -> &Value {
-        &self.setting(key).value
+        let own = self.0.iter().find(|setting| setting.row.key == key);
+        &own.unwrap_or_else(|| self.1.setting(key)).value
     }
 }

@@ -234,7 +234,7 @@ rows! { APP, build_app_settings -> AppSettings, App;
     client_event_bytes_max = "client_event_bytes_max", bytes(1, 16 << 20), is("10 KiB"),
         "Data of a client event; 4301 over it.";
     subscription_count = "subscription_count", Kind::Choice(&["query", "on", "off"]), is("query"),
-        "Whether HTTP tells numbers of subscribers (`query`) or not; `on` is not built yet.";
+        "Who learns numbers of subscribers: those who ask over HTTP (`query`), clients too (`on`), nobody.";
     channel_name_chars_max = "channel_name_chars_max", characters(1, 1_000), is("200"),
         "Length of a channel's name.";
     event_name_chars_max = "event_name_chars_max", characters(1, 1_000), is("200"),

@@ -24,6 +24,7 @@ use crate::config::{self, Config, EventsResponse, LivenessProbe, Loaded};
 use crate::http::HeadLimits;
 use crate::pusher::socket_id::SocketIdKey;
 use crate::shard::bounds::OutboxLimits;
+use crate::shard::counts::CountPace;
 use crate::shard::message::ShardMessage;
 use crate::shard::{Birth, Budgets, Probe, Settings};
 use crate::side::webhook::{self, WebhookCounters, WebhookSender};
@@ -314,6 +315,7 @@ fn shard_settings(config: &Config) -> Settings {
         subscription_errors: config.subscription_error,
         cache_ttl: config.cache_ttl,
         cache_bytes_max: config.cache_shard_bytes_max as u64,
+        counts: CountPace::default(),
         outbox: OutboxLimits {
             bytes_max: config.outbox_bytes_max.try_into().unwrap_or(u32::MAX),
             frames_max: config.outbox_frames_max.try_into().unwrap_or(u32::MAX),

@@ -7,7 +7,7 @@
 //! Removal is O(1) on both sides: an [`Entry`] knows its place in the connection's list, and the
 //! connection's `Sub` knows its place here.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -26,6 +26,21 @@ pub struct ChannelKey {
     pub hash: u64,
     pub app: u32,
     pub name: Box<str>,
+}
+
+impl PartialEq for ChannelKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.app == other.app && self.name == other.name
+    }
+}
+
+impl Eq for ChannelKey {}
+
+/// The hash that it carries: the table's own only has to spread it.
+impl Hash for ChannelKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 /// Hashes (app, channel name) with a key of the process: names come from the network.

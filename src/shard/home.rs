@@ -15,7 +15,7 @@ use super::channel::ChannelKey;
 use super::homes::{HomeChannel, Source};
 use super::message::{
     Admitted, Cache, Frame, Joined, Member, Publish, Refusal, SessionKey, ShardId, ShardMessage,
-    Ticket,
+    Ticket, Welcome,
 };
 use super::question::Found;
 use super::roster::{JoinedAs, LeftAs};
@@ -59,7 +59,12 @@ impl Shard {
     }
 
     /// Numbers a frame and sends it to every shard with subscribers.
-    fn announce(&mut self, key: &Arc<ChannelKey>, frame: Arc<Frame>, except: Option<SocketId>) {
+    pub(super) fn announce(
+        &mut self,
+        key: &Arc<ChannelKey>,
+        frame: Arc<Frame>,
+        except: Option<SocketId>,
+    ) {
         let Some((_, channel)) = self.homes.find(key) else {
             return;
         };
@@ -93,18 +98,28 @@ impl Shard {
         round: u32,
         ask: Option<Ticket>,
     ) {
-        self.homes
-            .find_or_insert(key)
-            .set_source(source, subscribers, round);
+        let channel = self.homes.find_or_insert(key);
+        let before = channel.subscriptions();
+        channel.set_source(source, subscribers, round);
+        let count = channel.subscriptions();
+        let told = (count != before).then(|| self.on_count(key, count));
         if let Some(ticket) = ask {
             let cache = self.cached(key);
-            self.answer_join(key, ticket, Ok((None, cache)));
+            let welcome = Welcome {
+                succeeded: None,
+                cache,
+                count: told.flatten(),
+            };
+            self.answer_join(key, ticket, Ok(welcome));
         }
         self.homes.tidy(key);
     }
 
-    /// The cached event of a cache channel, now.
+    /// The last event of a channel, now, if it is a cache channel.
     fn cached(&mut self, key: &Arc<ChannelKey>) -> Cache {
+        if !self.is_cache(&key.name) {
+            return Cache::None;
+        }
         self.expire_cached();
         let Some((_, channel)) = self.homes.find(key) else {
             return Cache::Miss;
@@ -159,12 +174,13 @@ impl Shard {
             let members = channel.into_iter().flat_map(HomeChannel::members);
             outbound::subscription_succeeded_presence(out, &key.name, members);
         });
-        let cache = if self.is_cache(&key.name) {
-            self.cached(key)
-        } else {
-            Cache::None
+        let cache = self.cached(key);
+        let welcome = Welcome {
+            succeeded: Some(succeeded),
+            cache,
+            count: None,
         };
-        self.answer_join(key, ticket, Ok((Some(succeeded), cache)));
+        self.answer_join(key, ticket, Ok(welcome));
         if !known && answer_first {
             self.announce(key, added, None);
         }
@@ -202,14 +218,10 @@ impl Shard {
         &mut self,
         key: &Arc<ChannelKey>,
         ticket: Ticket,
-        outcome: Result<(Option<Arc<Frame>>, Cache), Refusal>,
+        outcome: Result<Welcome, Refusal>,
     ) {
         let seq = self.homes.find(key).map_or(0, |(_, channel)| channel.seq);
-        let outcome = outcome.map(|(succeeded, cache)| Admitted {
-            succeeded,
-            cache,
-            seq,
-        });
+        let outcome = outcome.map(|welcome| Admitted { welcome, seq });
         let joined = Box::new(Joined { outcome });
         let message = ShardMessage::Joined {
             ticket,

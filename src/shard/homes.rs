@@ -95,10 +95,15 @@ impl HomeChannel {
             .get_or_insert_default()
     }
 
+    /// Connections subscribed.
+    pub(super) fn subscriptions(&self) -> u32 {
+        self.sources.iter().map(|source| source.count).sum()
+    }
+
     /// Connections subscribed, and users of a presence channel.
     pub fn counts(&self) -> Counts {
         Counts {
-            subscriptions: self.sources.iter().map(|source| source.count).sum(),
+            subscriptions: self.subscriptions(),
             users: self.roster().map(|roster| roster.users() as u32),
         }
     }

@@ -112,6 +112,10 @@ impl Shard {
 
     /// Reports a changed count, or ends the life of a channel without subscriptions.
     pub(super) fn settle(&mut self, index: u32) {
+        let Some(channel) = self.local.peek(index) else {
+            return;
+        };
+        let is_counted = self.is_counted(&channel.key);
         let Some(channel) = self.local.at(index) else {
             return;
         };
@@ -125,6 +129,9 @@ impl Shard {
                 self.send(home, message, true);
             }
         } else if !channel.presence {
+            if is_counted {
+                return self.report_channel(index, true);
+            }
             if !std::mem::replace(&mut channel.report, true) {
                 self.reports.push(index);
             }
@@ -146,29 +153,32 @@ impl Shard {
     /// Queues the counts that changed, once per channel. Before every carry.
     pub fn report(&mut self) {
         for index in std::mem::take(&mut self.reports) {
-            let Some(channel) = self.local.at(index) else {
-                continue;
-            };
-            if !channel.report {
-                continue;
+            if self.local.peek(index).is_some_and(|channel| channel.report) {
+                self.report_channel(index, false);
             }
-            channel.report = false;
-            let subscribers = channel.subscribers() as u32 + channel.pending;
-            if channel.told == Some(subscribers) {
-                continue;
-            }
-            // A count that stays above zero wakes nobody (decisions 8).
-            let crosses = channel.told.is_none_or(|told| told == 0);
-            channel.told = Some(subscribers);
-            let home = channel.home;
-            let Some(channel) = self.local.peek(index) else {
-                continue;
-            };
-            let message = self.interest(channel, subscribers);
-            let deep =
-                self.peers[usize::from(home)].inbox_depth >= self.settings.inbox_depth_max / 4;
-            self.send(home, message, crosses || deep);
         }
+    }
+
+    /// Queues the count of a channel, if the home knows another one.
+    fn report_channel(&mut self, index: u32, urgent: bool) {
+        let Some(channel) = self.local.at(index) else {
+            return;
+        };
+        channel.report = false;
+        let subscribers = channel.subscribers() as u32 + channel.pending;
+        if channel.told == Some(subscribers) {
+            return;
+        }
+        // A count that stays above zero wakes nobody (decisions 8).
+        let crosses = channel.told.is_none_or(|told| told == 0);
+        channel.told = Some(subscribers);
+        let home = channel.home;
+        let Some(channel) = self.local.peek(index) else {
+            return;
+        };
+        let message = self.interest(channel, subscribers);
+        let deep = self.peers[usize::from(home)].inbox_depth >= self.settings.inbox_depth_max / 4;
+        self.send(home, message, urgent || crosses || deep);
     }
 
     /// Starts taking a session out of its channels; the connection may still have a Close to send.

@@ -148,13 +148,21 @@ pub struct Joined {
     pub outcome: Result<Admitted, Refusal>,
 }
 
-/// A subscription that the home has admitted.
+/// What a newcomer is told, in this order (WebSocket spec 7.3).
 #[derive(Debug)]
-pub struct Admitted {
+pub struct Welcome {
     /// The success frame where the home had to write it (presence roster); `None` for the plain
     /// one.
     pub succeeded: Option<Arc<Frame>>,
     pub cache: Cache,
+    /// The number of subscribers, where all were told it because of this newcomer.
+    pub count: Option<Arc<Frame>>,
+}
+
+/// A subscription that the home has admitted.
+#[derive(Debug)]
+pub struct Admitted {
+    pub welcome: Welcome,
     /// The last number that the home gave on this channel: the next `Deliver` of this round is one
     /// more.
     pub seq: u64,

@@ -30,6 +30,7 @@ pub mod channel;
 pub mod client_event;
 pub mod close;
 pub mod conns;
+pub mod counts;
 pub mod deliver;
 pub mod flush;
 pub mod groups;
@@ -50,12 +51,14 @@ pub mod subscribe;
 pub mod table;
 pub mod text;
 pub mod time;
+pub mod timers;
 pub mod webhook;
 pub mod wheel;
 
 use bounds::OutboxLimits;
 use channel::{ChannelHasher, LocalChannels};
 use conns::{Connections, Flag, Phase};
+use counts::{CountPace, CountWindows};
 use deliver::{Delivery, OpenRun};
 use flush::{Outcomes, Sent, Slices};
 use homes::Homes;
@@ -125,6 +128,7 @@ pub struct Settings {
     pub subscription_errors: bool,
     pub cache_ttl: Duration,
     pub cache_bytes_max: u64,
+    pub counts: CountPace,
     pub outbox: OutboxLimits,
     /// A blocked connection that takes nothing for so long is closed with 4100.
     pub stall_max: Duration,
@@ -182,6 +186,7 @@ pub struct Shard {
     subscriptions: usize,
     local: LocalChannels,
     homes: Homes,
+    count_windows: CountWindows,
     outbox: Outbox,
     open_runs: Vec<OpenRun>,
     /// Subscribers walked in this turn.
@@ -273,6 +278,7 @@ impl Shard {
             subscriptions: 0,
             local: LocalChannels::default(),
             homes: Homes::default(),
+            count_windows: counts::no_windows(),
             outbox: Outbox::new(settings.outbox),
             open_runs: Vec::new(),
             expanded: 0,

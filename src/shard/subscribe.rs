@@ -1,14 +1,14 @@
 //! Subscribing: the checks in their order, and the commit.
 //!
 //! A subscribe is *asked* or *plain*, and [`is_asked`] alone decides (decisions 7). Plain: added
-//! here at once, the home told how many there are. Asked (presence, cache): pending until `Joined`
-//! arrives through the same inbox as everything else the home says, so that a roster and the frames
-//! behind it, or a cached event and live ones, have no gap and no repeat. While a subscribe is
-//! pending the connection's later messages wait (decisions 12).
+//! here at once, the home told how many there are. Asked (presence, cache, counted): pending until
+//! `Joined` arrives through the same inbox as everything else the home says, so that a roster and
+//! the frames behind it, or a cached event and live ones, have no gap and no repeat. While a
+//! subscribe is pending the connection's later messages wait (decisions 12).
 
 use std::sync::Arc;
 
-use crate::app::App;
+use crate::app::{App, AppSettings, SubscriptionCount};
 use crate::pusher::channel::{ChannelKind, ChannelName};
 use crate::pusher::error::Rejection;
 use crate::pusher::inbound::Subscribe;
@@ -20,12 +20,14 @@ use super::Shard;
 use super::channel::{ChannelKey, Entry, home};
 use super::conns::Phase;
 use super::groups::GroupId;
-use super::message::{Admitted, Cache, Joined, Member, Refusal, ShardMessage, Ticket};
+use super::message::{Admitted, Cache, Joined, Member, Refusal, ShardMessage, Ticket, Welcome};
 use super::session::{Membership, Pending, Record};
 
 /// Whether the home has to be asked before a subscribe is committed.
-pub fn is_asked(channel: ChannelName<'_>) -> bool {
-    channel.is_presence() || channel.is_cache()
+pub fn is_asked(channel: ChannelName<'_>, settings: &AppSettings) -> bool {
+    let is_counted = settings.subscription_count == SubscriptionCount::On
+        && channel.kind().announces_subscription_count();
+    channel.is_presence() || channel.is_cache() || is_counted
 }
 
 impl Shard {
@@ -70,7 +72,7 @@ impl Shard {
                 .insert(key, home(hash, self.settings.shards), channel.is_presence())
         });
         self.subscriptions += 1;
-        if is_asked(channel) {
+        if is_asked(channel, &app.settings) {
             self.ask(slot, index, member);
         } else {
             self.commit(slot, index, None);
@@ -249,11 +251,12 @@ impl Shard {
         pending: Pending,
         admitted: Admitted,
     ) {
-        let Admitted {
+        let Admitted { welcome, seq } = admitted;
+        let Welcome {
             succeeded,
             cache,
-            seq,
-        } = admitted;
+            count,
+        } = welcome;
         let membership = pending.member.map(|member| Membership {
             subscription: pending.subscription,
             user_id: member.user_id,
@@ -275,6 +278,9 @@ impl Shard {
             Cache::None => {}
             Cache::Hit(frame) => self.answer_frame(slot, &frame),
             Cache::Miss => self.answer(slot, |out| outbound::cache_miss(out, &key.name)),
+        }
+        if let Some(frame) = count {
+            self.answer_frame(slot, &frame);
         }
     }
 

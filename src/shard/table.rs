@@ -50,8 +50,7 @@ impl<T: Keyed> ChannelTable<T> {
         let is_it = |index: &u32| {
             self.peek(*index).is_some_and(|channel| {
                 let other = channel.key();
-                Arc::ptr_eq(other, key)
-                    || (other.hash == key.hash && other.app == key.app && other.name == key.name)
+                Arc::ptr_eq(other, key) || other == key
             })
         };
         self.table.find(key.hash, is_it).copied()

@@ -65,6 +65,7 @@ impl Shard {
             budget -= 1;
             self.on_due(slot, secs);
         }
+        self.end_count_windows();
         self.go_on_draining();
     }
 

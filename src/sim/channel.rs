@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::app::{AppSettings, SubscriptionCount};
 use crate::clock::Now;
 use crate::pusher::socket_id::SocketId;
 use crate::shard::message::{Counts, SessionKey};
@@ -38,6 +39,9 @@ pub(super) struct Channel {
     pub(super) log: Vec<Entry>,
     pub(super) roster: Vec<User>,
     pub(super) members_max: usize,
+    /// Whether subscribers are told how many they are: then all of it is written when the home
+    /// takes it, since its clock decides which counts are told.
+    pub(super) counted: bool,
     /// Subscriptions that the home was told of, by shard.
     pub(super) told: Vec<u32>,
     /// The last event of the API that the home has taken, and when it expires.
@@ -51,9 +55,11 @@ impl Channel {
         app: usize,
         name: &'static str,
         home: u16,
-        members_max: usize,
+        settings: &AppSettings,
         shards: u16,
     ) -> Self {
+        let members_max = settings.presence_members_max as usize;
+        let counted = settings.subscription_count == SubscriptionCount::On;
         Self {
             app,
             name,
@@ -61,6 +67,7 @@ impl Channel {
             log: Vec::new(),
             roster: Vec::new(),
             members_max,
+            counted: counted && !name.starts_with("presence-"),
             told: vec![0; usize::from(shards)],
             cached: None,
             seen: vec![0; usize::from(shards)],
@@ -81,7 +88,7 @@ impl Channel {
 
     /// Whether a subscribe has to ask the home (decisions 7).
     pub(super) fn is_asked(&self) -> bool {
-        self.is_presence() || self.is_cache()
+        self.is_presence() || self.is_cache() || self.counted
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -123,12 +123,26 @@ impl World {
     pub(super) fn check_silent(&mut self) {
         for &at in &self.present {
             let shard = &self.nodes[self.peers[at].shard].shard;
-            let Some(client) = self.peers[at].client() else {
+            let Kind::Client(client) = &self.peers[at].kind else {
                 continue;
             };
             let is_open = |key| shard.is_current(key) && shard.is_open(key.slot);
             let is_open = client.key.is_some_and(is_open);
             assert_eq!(is_open, !client.mute && client.closed.is_none());
+            for &at in client.subs.keys().filter(|_| is_open) {
+                let channel = &self.model.channels[at];
+                // Not if the last one is still on its way: a turn may send to one client only.
+                let has_all = client.has_all(at, &self.model);
+                if channel.counted && has_all && !self.model.counts.has_window(at) {
+                    let told = client.counts.get(&at).copied();
+                    assert_eq!(
+                        told,
+                        Some(channel.counts().subscriptions),
+                        "{}",
+                        channel.name
+                    );
+                }
+            }
         }
     }
 

@@ -86,8 +86,10 @@ pub(super) struct Client {
     pub(super) pongs: Vec<Vec<u8>>,
     /// What the client has been told it is subscribed to.
     pub(super) subs: BTreeMap<usize, Cursor>,
-    /// The text that has to come next.
-    pub(super) due: Option<Rc<str>>,
+    /// The texts that have to come next.
+    pub(super) due: VecDeque<Rc<str>>,
+    /// The last count that it was told of each channel.
+    pub(super) counts: BTreeMap<usize, u32>,
     /// What the session is subscribed to, and as whom.
     pub(super) session: BTreeMap<usize, Option<&'static str>>,
     pub(super) pending: Option<(usize, Option<&'static str>)>,
@@ -115,7 +117,8 @@ impl Client {
             expected: VecDeque::new(),
             pongs: Vec::new(),
             subs: BTreeMap::new(),
-            due: None,
+            due: VecDeque::new(),
+            counts: BTreeMap::new(),
             session: BTreeMap::new(),
             pending: None,
             asked: 0,
@@ -128,11 +131,15 @@ impl Client {
 
     /// A text from the server; the answer to it, if it wants one.
     pub(super) fn on_text(&mut self, text: &str, model: &mut Model) -> Option<Action> {
-        if let Some(due) = self.due.take() {
+        let (event, channel) = text::head(text);
+        if event == "pusher_internal:subscription_count" {
+            let at = model.channel(self.app, channel.expect("counts are of a channel"));
+            self.counts.insert(at, text::counted(text));
+        }
+        if let Some(due) = self.due.pop_front() {
             assert_eq!(text, &*due, "this text belongs directly behind the success");
             return None;
         }
-        let (event, channel) = text::head(text);
         match event {
             "pusher:connection_established" => self.on_greeting(text, model),
             "pusher:ping" => return (!self.mute).then_some(Action::Pong),
@@ -190,7 +197,7 @@ impl Client {
             matches!(last, Expect::Pong) && self.expected.is_empty(),
             "never answered: {last:?}"
         );
-        assert!(self.due.is_none() && self.pongs.is_empty(), "{self:?}");
+        assert!(self.due.is_empty() && self.pongs.is_empty(), "{self:?}");
     }
 
     fn on_greeting(&mut self, text: &str, model: &Model) {
@@ -239,7 +246,8 @@ impl Client {
             } => {
                 let outcome = model.outcome(self.key.expect("it has asked"), subscription);
                 assert_eq!(Some(text), outcome.succeeded.as_deref());
-                self.due = outcome.cache.clone();
+                let due = [&outcome.cache, &outcome.count];
+                self.due.extend(due.into_iter().flatten().cloned());
                 let before = self.subs.insert(channel, Cursor::At(outcome.from));
                 assert!(before.is_none(), "subscribed twice: {text}");
             }

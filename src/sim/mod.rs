@@ -29,6 +29,7 @@ mod channel;
 mod check;
 mod client;
 mod conn;
+mod counts;
 mod generate;
 mod kernel;
 mod mesh;

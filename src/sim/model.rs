@@ -12,10 +12,12 @@ use std::time::Duration;
 use crate::app::AppTable;
 use crate::clock::Now;
 use crate::pusher::socket_id::SocketId;
+use crate::shard::Settings;
 use crate::shard::channel::{ChannelHasher, home};
 use crate::shard::message::{Counts, Member, Publish, ReplyTo, SessionKey, ShardMessage, Ticket};
 
 use super::channel::{Channel, Entry, User};
+use super::counts::Counting;
 use super::plan::{APPS, NAMES};
 use super::text;
 
@@ -28,6 +30,8 @@ pub(super) struct Outcome {
     pub(super) from: usize,
     /// What follows the success on a cache channel; known once the home has taken the question.
     pub(super) cache: Option<Rc<str>>,
+    /// The count that follows, where all are told it; likewise.
+    pub(super) count: Option<Rc<str>>,
 }
 
 /// An event that somebody wants to publish on a number of channels.
@@ -51,19 +55,20 @@ pub(super) struct Model {
     /// Counts that the answer to a publish will tell.
     answers: HashMap<(u16, u32, u32, u32), Counts>,
     cache_ttl: Duration,
+    pub(super) counts: Counting,
 }
 
 impl Model {
-    pub(super) fn new(shards: u16, hash_key: [u64; 2], apps: &AppTable, ttl: Duration) -> Self {
+    pub(super) fn new(hash_key: [u64; 2], apps: &AppTable, settings: &Settings) -> Self {
+        let shards = settings.shards;
         let hasher = ChannelHasher::new(hash_key);
         let channels = (0..APPS.len())
             .flat_map(|app| NAMES.map(|name| (app, name)))
             .map(|(app, name)| {
                 let index = APPS[app].0;
-                let settings = apps.by_index(index).map(|app| &app.settings);
-                let members_max = settings.map_or(0, |s| s.presence_members_max as usize);
+                let found = apps.by_index(index).expect("one of the apps");
                 let home = home(hasher.hash(index, name), shards);
-                Channel::new(app, name, home, members_max, shards)
+                Channel::new(app, name, home, &found.settings, shards)
             })
             .collect();
         Self {
@@ -71,7 +76,8 @@ impl Model {
             events: Vec::new(),
             outcomes: HashMap::new(),
             answers: HashMap::new(),
-            cache_ttl: ttl,
+            cache_ttl: settings.cache_ttl,
+            counts: Counting::new(settings.counts),
         }
     }
 
@@ -115,6 +121,26 @@ impl Model {
 
     /// A message enters an inbox.
     pub(super) fn on_accepted(&mut self, message: &ShardMessage) {
+        if let ShardMessage::Publish(publish) = message {
+            self.accept(text::number(text::payload(publish.frame.bytes())));
+        }
+        if !self.is_counted(message) {
+            self.order(message);
+        }
+    }
+
+    /// Whether a message is for a channel whose counts are told.
+    fn is_counted(&self, message: &ShardMessage) -> bool {
+        let (app, name) = match message {
+            ShardMessage::Publish(publish) => (publish.app, &publish.channel),
+            ShardMessage::Interest { channel, .. } => (channel.app, &channel.name),
+            _ => return false,
+        };
+        self.channels[self.at(app, name)].counted
+    }
+
+    /// A message has its place in the order of its channel.
+    fn order(&mut self, message: &ShardMessage) {
         match message {
             ShardMessage::Publish(publish) => self.on_publish(publish),
             ShardMessage::Interest {
@@ -155,25 +181,30 @@ impl Model {
         let at = self.at(publish.app, &publish.channel);
         let text = text::payload(publish.frame.bytes());
         let number = text::number(text);
-        self.accept(number, at, publish.except, publish.ask);
+        self.append(number, at, publish.except, publish.ask);
         let entry = self.channels[at].log.last();
         assert_eq!(entry.map(|entry| &*entry.text), Some(text));
     }
 
-    /// An event is the next one of a channel.
-    pub(super) fn accept(
-        &mut self,
-        number: u64,
-        at: usize,
-        except: Option<SocketId>,
-        ask: Option<(ReplyTo, u32)>,
-    ) {
+    /// An event has entered an inbox that it is for.
+    pub(super) fn accept(&mut self, number: u64) {
         let event = &mut self.events[number as usize];
         event.accepted += 1;
         assert!(
             !event.refused && event.accepted <= event.wanted,
             "accepted once: {event:?}"
         );
+    }
+
+    /// An event is the next one of a channel.
+    pub(super) fn append(
+        &mut self,
+        number: u64,
+        at: usize,
+        except: Option<SocketId>,
+        ask: Option<(ReplyTo, u32)>,
+    ) {
+        let event = self.events[number as usize];
         let channel = &mut self.channels[at];
         let data = text::data(number, event.padding);
         let text = text::event(event.name, channel.name, &data, event.user);
@@ -239,6 +270,7 @@ impl Model {
             succeeded,
             from,
             cache: None,
+            count: None,
         };
         self.outcomes
             .insert((ticket.session, ticket.subscription), outcome);
@@ -246,6 +278,9 @@ impl Model {
 
     /// A message leaves the inbox of its home at `now`, the home's time.
     pub(super) fn on_taken(&mut self, message: &ShardMessage, now: Now) {
+        if self.is_counted(message) {
+            self.order_counted(message, now);
+        }
         let (channel, ticket) = match message {
             ShardMessage::Publish(publish) if publish.cached => {
                 let at = self.at(publish.app, &publish.channel);
@@ -275,6 +310,33 @@ impl Model {
             .outcomes
             .get_mut(&(ticket.session, ticket.subscription));
         outcome.expect("what is taken was accepted").cache = Some(cache);
+    }
+
+    /// The same for a channel whose counts are told.
+    fn order_counted(&mut self, message: &ShardMessage, now: Now) {
+        let ShardMessage::Interest { channel, ask, .. } = message else {
+            return self.order(message);
+        };
+        let at = self.at(channel.app, &channel.name);
+        let before = self.channels[at].counts().subscriptions;
+        self.order(message);
+        let channel = &mut self.channels[at];
+        let count = channel.counts().subscriptions;
+        let told = (count != before).then(|| self.counts.on_change(at, channel, count, now));
+        if let Some(ticket) = ask
+            && let Some(outcome) = self
+                .outcomes
+                .get_mut(&(ticket.session, ticket.subscription))
+        {
+            outcome.from = channel.log.len();
+            outcome.count = told.flatten();
+        }
+    }
+
+    /// Shard `home` looks at its deadlines, at most so many.
+    pub(super) fn on_deadlines(&mut self, home: usize, now: Now, budget: usize) {
+        self.counts
+            .end_windows(&mut self.channels, home, now, budget);
     }
 
     /// The home keeps an event.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::{App, AppKey, AppSettings, AppTable};
+use crate::app::{App, AppKey, AppSettings, AppTable, SubscriptionCount};
 use crate::seed::Seed;
 use crate::shard::bounds::OutboxLimits;
+use crate::shard::counts::CountPace;
 use crate::shard::{Budgets, Mutations, Probe, Settings};
 
 /// Channels of each app.
@@ -142,6 +143,7 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
         subscription_errors: chance.below(4) > 0,
         cache_ttl: Duration::from_secs(if chance.below(4) == 0 { 2 } else { 1800 }),
         cache_bytes_max: 256 << 20,
+        counts: count_pace(chance),
         outbox: outbox_limits(chance),
         stall_max: Duration::from_secs(if brief { 3 } else { 30 }),
         inbox_depth_max: plan.inbox,
@@ -154,6 +156,22 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
         } else {
             Budgets::default()
         },
+    }
+}
+
+/// Few enough that they are often exceeded.
+fn count_pace(chance: &mut Seed) -> CountPace {
+    CountPace {
+        exact_max: 1 + chance.below(4) as u32,
+        interval: Duration::from_millis([10, 300, 5000][chance.below(3)]),
+    }
+}
+
+fn subscription_count(chance: &mut Seed) -> SubscriptionCount {
+    match chance.below(3) {
+        0 => SubscriptionCount::On,
+        1 => SubscriptionCount::Off,
+        _ => SubscriptionCount::Query,
     }
 }
 
@@ -187,10 +205,12 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
             client_events: true,
             client_events_per_sec: 1_000_000,
             presence_members_max: MEMBERS_MAX,
+            subscription_count: subscription_count(chance),
             ..AppSettings::default()
         },
         AppSettings {
             connections_max: Some(3 + chance.below(6) as u64),
+            subscription_count: subscription_count(chance),
             ..AppSettings::default()
         },
     ];

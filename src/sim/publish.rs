@@ -89,7 +89,8 @@ impl World {
         if self.plan.off != Some(Rule::OwnInbox) || home != at {
             return;
         }
-        self.model.accept(number, channel, except, ask);
+        self.model.accept(number);
+        self.model.append(number, channel, except, ask);
         let event = self.model.events[number as usize];
         if self.model.channels[channel].is_cache() && event.name == API_EVENT {
             let text = text::event(event.name, name, &text::data(number, event.padding), None);

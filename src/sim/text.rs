@@ -45,6 +45,20 @@ pub(super) fn removed(channel: &str, user: &str) -> String {
     )
 }
 
+/// So many connections are subscribed.
+pub(super) fn count(channel: &str, count: u32) -> String {
+    format!(
+        r#"{{"event":"pusher_internal:subscription_count","channel":"{channel}","data":"{{\"subscription_count\":{count}}}"}}"#
+    )
+}
+
+/// The number that [`count`] wrote.
+pub(super) fn counted(text: &str) -> u32 {
+    let (_, rest) = text.split_once(r#"count\":"#).expect("a count");
+    let (number, _) = rest.split_once('}').expect("the data ends");
+    number.parse().expect("a number")
+}
+
 /// Nothing is cached.
 pub(super) fn cache_miss(channel: &str) -> String {
     format!(r#"{{"event":"pusher:cache_miss","channel":"{channel}","data":"{{}}"}}"#)

@@ -50,7 +50,10 @@ impl World {
                 Step::Wheel
             }
             Step::Wheel => {
-                self.nodes[at].shard.turn_wheel();
+                let shard = &mut self.nodes[at].shard;
+                let budget = shard.budgets().due;
+                self.model.on_deadlines(at, shard.now(), budget);
+                shard.turn_wheel();
                 self.close_slow_consumers(at);
                 Step::CarryAgain
             }

@@ -102,7 +102,7 @@ impl World {
             }
         });
         let nodes = nodes.collect();
-        let model = Model::new(plan.shards, hash_key, &scene.apps, scene.settings.cache_ttl);
+        let model = Model::new(hash_key, &scene.apps, &scene.settings);
         Self {
             plan,
             chance,
