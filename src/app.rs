@@ -64,6 +64,16 @@ pub struct AppSettings {
     pub client_events_per_sec: u32,
     /// Messages of any kind of one connection in a second: closed with 1008 over it.
     pub messages_per_sec: Option<u32>,
+    /// Whether connections may sign in as a user (WebSocket spec 14).
+    pub user_authentication: bool,
+    /// Whether a connection must sign in, or subscribe to a private or presence channel, within
+    /// `authorization_timeout`: closed with 4009 after it (WebSocket spec 14.1).
+    pub authorized_connections: bool,
+    pub authorization_timeout: Duration,
+    /// Whether signed-in users are told who of their watchlist is online (WebSocket spec 14.2).
+    pub watchlist: bool,
+    /// Users of a watchlist that are watched: 4302 for more.
+    pub watchlist_users_max: u32,
     pub subscription_count: SubscriptionCount,
     pub channel_name_chars_max: u32,
     pub event_name_chars_max: u32,
@@ -187,6 +197,11 @@ impl Default for AppSettings {
             client_events: false,
             client_events_per_sec: 10,
             messages_per_sec: None,
+            user_authentication: true,
+            authorized_connections: false,
+            authorization_timeout: Duration::from_secs(30),
+            watchlist: false,
+            watchlist_users_max: 100,
             subscription_count: SubscriptionCount::Query,
             channel_name_chars_max: 200,
             event_name_chars_max: 200,

@@ -48,6 +48,13 @@ pub struct Counters {
     pub slow_consumer_closes: u64,
     /// Connections closed because they did not answer a ping.
     pub pong_timeouts: u64,
+    /// Connections closed because they did not authorise themselves in time.
+    pub unauthorised_closes: u64,
+    /// Connections that have signed in as a user, and sign-ins refused.
+    pub sign_ins: u64,
+    pub sign_ins_refused: u64,
+    /// Connections closed because their user was terminated.
+    pub terminated: u64,
     /// Cached events that went before their time, for want of room.
     pub cache_evicted: u64,
     /// Deliveries whose number was not the last plus one: 0 unless the server has a defect.

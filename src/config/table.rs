@@ -233,6 +233,16 @@ rows! { APP, build_app_settings -> AppSettings, App;
         "Client events of one connection in a second; 4301 over it.";
     client_event_bytes_max = "client_event_bytes_max", bytes(1, 16 << 20), is("10 KiB"),
         "Data of a client event; 4301 over it.";
+    user_authentication = "user_authentication", Kind::Switch, is("true"),
+        "Whether connections may sign in as a user.";
+    authorized_connections = "authorized_connections", Kind::Switch, is("false"),
+        "Whether a connection must sign in, or subscribe to a private or presence channel.";
+    authorization_timeout = "authorization_timeout_secs", seconds(1, 3_600), is("30"),
+        "The time in which it must; closed with 4009 after it.";
+    watchlist = "watchlist", Kind::Switch, is("false"),
+        "Whether signed-in users are told who of their watchlist is online.";
+    watchlist_users_max = "watchlist_users_max", number(1, 10_000), is("100"),
+        "Users of a watchlist; those over it are not watched, and the client gets 4302.";
     subscription_count = "subscription_count", Kind::Choice(&["query", "on", "off"]), is("query"),
         "Who learns numbers of subscribers: those who ask over HTTP (`query`), clients too (`on`), nobody.";
     channel_name_chars_max = "channel_name_chars_max", characters(1, 1_000), is("200"),

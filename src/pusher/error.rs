@@ -169,6 +169,8 @@ pub enum Rejection<'a> {
     SignInUser,
     /// Somebody else is signed in on this connection.
     SignInOtherUser,
+    /// The shard holds as many subscriptions as it may, and a sign-in is kept like one.
+    SignInNoRoom,
     WatchlistTooLong {
         users_max: u32,
     },
@@ -224,7 +226,8 @@ impl Rejection<'_> {
             | Self::SignInFormat
             | Self::SignInAuth(_)
             | Self::SignInUser
-            | Self::SignInOtherUser => Some(Code::Unauthorized),
+            | Self::SignInOtherUser
+            | Self::SignInNoRoom => Some(Code::Unauthorized),
             Self::ChannelFull { .. } | Self::TooManySubscriptions => Some(Code::OverCapacity),
             Self::WatchlistTooLong { .. } => Some(Code::WatchlistTooLong),
             Self::ClientEvent(_) => Some(Code::ClientEventRejected),
@@ -297,6 +300,7 @@ impl fmt::Display for Rejection<'_> {
             Self::SignInOtherUser => {
                 f.write_str("Invalid signin: the connection is signed in as another user")
             }
+            Self::SignInNoRoom => f.write_str("The server cannot take more sign-ins at the moment"),
             Self::WatchlistTooLong { users_max } => {
                 write!(
                     f,

@@ -12,9 +12,6 @@ use super::channel::UserId;
 use super::json::{self, Kind, Token};
 use super::presence::USER_INFO_ABSENT;
 
-/// Default for the users of a watchlist (WebSocket spec 18); those beyond are not watched.
-pub const WATCHLIST_USERS_MAX: usize = 100;
-
 /// Who a connection is signed in as.
 #[derive(Clone, Debug)]
 pub struct User<'a> {

@@ -8,6 +8,7 @@
 //! connection's `Sub` knows its place here.
 
 use std::hash::{Hash, Hasher};
+use std::iter;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -134,6 +135,18 @@ impl LocalChannel {
             .as_ref()
             .map_or(0, |others| others.subscribers());
         self.plain.entries.len() + others
+    }
+
+    /// The same, one by one.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let others = self.others.iter().flat_map(|others| others.entries());
+        self.plain.entries.iter().copied().chain(others)
+    }
+
+    /// The groups that there are.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        iter::once(GroupId::PLAIN).chain(others.map(|(id, _)| id))
     }
 
     /// The group that subscriptions of a form are in, made where there is none.

@@ -198,6 +198,17 @@ impl Shard {
         }
     }
 
+    /// Expands the open runs of all groups of a channel.
+    pub(super) fn expand_channel(&mut self, index: u32) {
+        let Some(channel) = self.local.peek(index) else {
+            return;
+        };
+        let groups: SmallVec<[GroupId; 4]> = channel.groups().collect();
+        for group in groups {
+            self.expand_group(index, group);
+        }
+    }
+
     fn expand_run(&mut self, open: OpenRun) {
         let OpenRun {
             channel: index,

@@ -95,6 +95,12 @@ impl Groups {
         groups.filter_map(|(formed, id)| Some((GroupId(id), formed.as_ref()?.form)))
     }
 
+    /// Every entry, in the order of ids.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let groups = self.groups.iter().flatten();
+        groups.flat_map(|formed| formed.group.entries.iter().copied())
+    }
+
     /// Adds a subscriber to a group that there is; returns its place there.
     pub fn add(&mut self, id: GroupId, entry: Entry) -> u32 {
         let Some(group) = self.at(id) else { return 0 };

@@ -21,6 +21,9 @@ pub struct Leaving {
 impl Shard {
     /// `pusher:unsubscribe`: no acknowledgement (WebSocket spec 8).
     pub(super) fn unsubscribe(&mut self, slot: u32, name: &str) {
+        if name.starts_with('#') {
+            return self.unsubscribe_from_user(slot, name);
+        }
         let app = self.conns.session(slot).app;
         let hash = self.hasher.hash(app, name);
         let nth = self
@@ -160,7 +163,7 @@ impl Shard {
     }
 
     /// Queues the count of a channel, if the home knows another one.
-    fn report_channel(&mut self, index: u32, urgent: bool) {
+    pub(super) fn report_channel(&mut self, index: u32, urgent: bool) {
         let Some(channel) = self.local.at(index) else {
             return;
         };

@@ -214,6 +214,9 @@ pub enum ShardMessage {
         session: SessionKey,
         subscription: u32,
     },
+    /// To a user's home: close all connections of the user. If lost, a user stays: admitted like a
+    /// publish.
+    Terminate { user: Arc<ChannelKey> },
     /// From a home to a shard with subscribers, never one per subscriber. If lost, silent loss:
     /// elastic, and bounded because publishes were admitted.
     Deliver {
@@ -230,6 +233,9 @@ pub enum ShardMessage {
         channel: Arc<ChannelKey>,
         joined: Box<Joined>,
     },
+    /// From a user's home to a shard with connections of the user, behind earlier deliveries. If
+    /// lost, a terminated user stays: elastic.
+    CloseUser { user: Arc<ChannelKey>, round: u32 },
     /// To a home, from an HTTP request. If lost, the request answers 503 after its deadline:
     /// elastic, and bounded because a connection has one request unanswered.
     Ask {

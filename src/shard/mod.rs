@@ -25,6 +25,7 @@ use crate::metrics::Counters;
 use crate::pusher::inbound;
 use crate::pusher::socket_id::SocketIdKey;
 
+mod authorise;
 pub mod bounds;
 pub mod channel;
 pub mod client_event;
@@ -52,6 +53,7 @@ pub mod table;
 pub mod text;
 pub mod time;
 pub mod timers;
+pub mod user;
 pub mod webhook;
 pub mod wheel;
 
@@ -205,6 +207,8 @@ pub struct Shard {
     left_over: usize,
     reading: bool,
     leaving: VecDeque<Leaving>,
+    /// Connections of terminated users that are to be closed.
+    terminated: VecDeque<SessionKey>,
     wheel: Wheel,
     draining: Option<time::Draining>,
     scratch: inbound::Scratch,
@@ -291,6 +295,7 @@ impl Shard {
             left_over: 0,
             reading: true,
             leaving: VecDeque::new(),
+            terminated: VecDeque::new(),
             wheel: Wheel::default(),
             draining: None,
             scratch: inbound::Scratch::default(),
@@ -364,6 +369,8 @@ impl Shard {
             } => {
                 self.on_joined(ticket, &channel, *joined);
             }
+            ShardMessage::Terminate { user } => self.on_terminate_at_home(&user),
+            ShardMessage::CloseUser { user, round } => self.on_close_user(&user, round),
             ShardMessage::Ask { question, from } => self.on_ask_at_home(*question, from),
             ShardMessage::Answer { to, answer } => self.on_answer(to, *answer),
             ShardMessage::Drain { until } => self.on_drain(until),
@@ -558,6 +565,7 @@ impl Shard {
         let is_busy = |slot| matches!(self.phase(slot), Phase::Open | Phase::Closing);
         self.draining.is_some()
             && self.leaving.is_empty()
+            && self.terminated.is_empty()
             && self.leftovers() == 0
             && self.outbox.queued() == 0
             && !(0..self.slots()).any(is_busy)
@@ -599,12 +607,16 @@ impl Shard {
         self.conns.is_empty()
             && self.local.is_empty()
             && self.leaving.is_empty()
+            && self.terminated.is_empty()
             && self.outbox.queued() == 0
             && self.leftovers() == 0
     }
 
     /// Whether the turn has something left to do without new input.
     pub fn has_work(&self) -> bool {
-        self.outbox.has_dirty() || !self.leaving.is_empty() || !self.open_runs.is_empty()
+        self.outbox.has_dirty()
+            || !self.leaving.is_empty()
+            || !self.terminated.is_empty()
+            || !self.open_runs.is_empty()
     }
 }

@@ -10,6 +10,7 @@ use crate::pusher::error::CloseReason;
 use crate::pusher::outbound;
 
 use super::Shard;
+use super::authorise::authorise_by;
 use super::close::CLOSING_SECS_MAX;
 use super::conns::Phase;
 use super::session::{SOCKUDO_PROTOCOL, Session};
@@ -121,13 +122,14 @@ impl Shard {
 
     fn greet(&mut self, slot: u32, app: &App, protocol: u8, random: (u64, u16)) {
         let id = self.socket_ids.issue(random.0, random.1, self.id, slot);
+        let secs = self.time_secs();
         *self.conns.session(slot) = Session {
             socket_id: Some(id),
             app: app.index,
             protocol,
+            authorise_by: authorise_by(app, secs),
             ..Session::default()
         };
-        let secs = self.time_secs();
         let hot = self.conns.hot(slot);
         hot.phase = Phase::Open;
         hot.last_seen_secs = secs;
@@ -138,6 +140,7 @@ impl Shard {
             outbound::connection_established(out, id, timeout_secs)
         });
         self.wheel.set(slot, secs + timeout_secs);
+        self.watch_authorisation(slot, secs);
     }
 
     fn refuse(&mut self, slot: u32, upgrade: &Upgrade<'_>, reason: CloseReason) {

@@ -42,7 +42,7 @@ impl Shard {
 
     /// Why a home takes no publishes. It does while its inbox and what waits for it are below three
     /// quarters, and it is not congested.
-    fn refusal_of(&self, target: u16) -> Option<PublishRefusal> {
+    pub(super) fn refusal_of(&self, target: u16) -> Option<PublishRefusal> {
         let peer = self.peers[usize::from(target)];
         let waiting = self.outgoing[usize::from(target)].list.len();
         if peer.congested {

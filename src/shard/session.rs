@@ -61,6 +61,21 @@ pub struct Pending {
     pub member: Option<Box<Member>>,
 }
 
+/// Who is signed in on a connection (WebSocket spec 14).
+#[derive(Debug)]
+pub struct User {
+    /// Index of the local channel whose entries are the connections signed in as this user.
+    pub channel: u32,
+    /// JSON text, for presence channels; `None` where it is larger than they take.
+    pub user_info: Option<Box<str>>,
+    /// Whether the client has subscribed to the user's channel. It is told so, and that is all.
+    pub is_subscribed: bool,
+    /// The number under which the user's home has the connection's watchlist; 0: it has none.
+    pub watchlist: u32,
+    /// Whether the watchlist's first frame has come: transitions follow it (decisions 44).
+    pub is_watching: bool,
+}
+
 /// What few sessions need.
 #[derive(Debug, Default)]
 pub struct Extra {
@@ -71,8 +86,9 @@ pub struct Extra {
     holes: Vec<u32>,
     /// Local channel to index in `subs`, from [`SUBSCRIPTIONS_SCANNED_MAX`] on.
     pub index: Option<HashMap<u32, u32>>,
-    /// Numbers of subscribe attempts that asked a home, never given twice.
+    /// Numbers of subscribe attempts that asked a home, and of watchlists; never given twice.
     pub tickets: u32,
+    pub user: Option<User>,
 }
 
 /// How many of something a session may do in a second that begins with the first of them.
@@ -112,6 +128,9 @@ pub struct Session {
     pub protocol: u8,
     /// When the ping that is out entered the kernel, in seconds of the shard's time.
     pub pinged_secs: u32,
+    /// The second of the shard's time before which it must authorise itself; 0: it has, or need
+    /// not (WebSocket spec 14.1).
+    pub authorise_by: u32,
     pub client_events: Allowance,
     pub messages: Allowance,
     pub subs: SmallVec<[Sub; 2]>,
@@ -142,6 +161,16 @@ impl Session {
     /// The subscribe that waits for its home.
     pub fn pending(&self) -> Option<&Pending> {
         self.extra.as_ref()?.pending.as_ref()
+    }
+
+    /// Who is signed in.
+    pub fn user(&self) -> Option<&User> {
+        self.extra.as_ref()?.user.as_ref()
+    }
+
+    /// The same, to change.
+    pub fn user_mut(&mut self) -> Option<&mut User> {
+        self.extra.as_mut()?.user.as_mut()
     }
 
     /// Where in `subs` the subscription to a local channel is.

@@ -14,7 +14,7 @@ use crate::pusher::error::Rejection;
 use crate::pusher::inbound::Subscribe;
 use crate::pusher::outbound;
 use crate::pusher::presence::{Member as ParsedMember, MemberLimits};
-use crate::pusher::signature::{AuthError, Claim, ClientAuth};
+use crate::pusher::signature::{Claim, ClientAuth, Explanation};
 
 use super::Shard;
 use super::channel::{ChannelKey, Entry, home};
@@ -50,6 +50,9 @@ impl Shard {
                 return self.refuse_subscription(slot, name, &Rejection::InvalidChannel(error));
             }
         };
+        if channel.kind() == ChannelKind::User {
+            return self.subscribe_to_user(slot, name);
+        }
         let hash = self.hasher.hash(app.index, name);
         let found = self.local.find(hash, app.index, name);
         if found.is_some_and(|index| self.conns.session(slot).find(index).is_some()) {
@@ -62,15 +65,7 @@ impl Shard {
         if !self.has_room(slot) {
             return self.refuse_subscription(slot, name, &Rejection::TooManySubscriptions);
         }
-        let index = found.unwrap_or_else(|| {
-            let key = Arc::new(ChannelKey {
-                hash,
-                app: app.index,
-                name: name.into(),
-            });
-            self.local
-                .insert(key, home(hash, self.settings.shards), channel.is_presence())
-        });
+        let index = found.unwrap_or_else(|| self.begin_channel(hash, app.index, channel));
         self.subscriptions += 1;
         if is_asked(channel, &app.settings) {
             self.ask(slot, index, member);
@@ -78,11 +73,26 @@ impl Shard {
             self.commit(slot, index, None);
             self.answer(slot, |out| outbound::subscription_succeeded(out, name));
             self.settle(index);
+            self.note_subscribed(slot, name);
         }
     }
 
+    /// The life of a channel that has none here.
+    pub(super) fn begin_channel(&mut self, hash: u64, app: u32, channel: ChannelName<'_>) -> u32 {
+        let key = Arc::new(ChannelKey {
+            hash,
+            app,
+            name: channel.as_str().into(),
+        });
+        let home = home(hash, self.settings.shards);
+        self.local.insert(key, home, channel.is_presence())
+    }
+
+    /// Whether the shard and the connection may have one more subscription. A sign-in is one of the
+    /// shard's and none of the connection's.
     fn has_room(&mut self, slot: u32) -> bool {
-        let own = self.conns.session(slot).subs.len();
+        let session = self.conns.session(slot);
+        let own = session.subs.len() - usize::from(session.user().is_some());
         let own_max = self.settings.subscriptions_per_connection_max;
         self.subscriptions < self.settings.subscriptions_max
             && own_max.is_none_or(|max| own < max as usize)
@@ -97,53 +107,54 @@ impl Shard {
         subscribe: &'a Subscribe<'_>,
     ) -> Result<Option<Box<Member>>, Rejection<'a>> {
         let name = channel.as_str();
-        if channel.kind() == ChannelKind::User {
-            // Nobody can be signed in yet, so every user channel is somebody else's.
-            return Err(Rejection::ForeignUserChannel { channel: name });
-        }
         if !channel.kind().requires_auth() {
             return Ok(None);
         }
         let channel_data = subscribe.channel_data.as_deref();
-        self.authorise(slot, app, channel, subscribe.auth.as_deref(), channel_data)?;
+        let claim = Claim::Subscribe {
+            channel,
+            channel_data,
+        };
+        self.verify(slot, app, claim, subscribe.auth.as_deref())
+            .map_err(Rejection::SubscriptionAuth)?;
         if !channel.is_presence() {
             return Ok(None);
         }
-        let channel_data = channel_data.ok_or(Rejection::NobodyToPresent { channel: name })?;
         let limits = MemberLimits {
             user_id_chars_max: app.settings.presence_user_id_chars_max,
             user_info_bytes_max: app.settings.presence_user_info_bytes_max,
         };
-        let member = ParsedMember::parse(channel_data, limits).map_err(Rejection::Member)?;
+        let member = match channel_data {
+            Some(channel_data) => ParsedMember::parse(channel_data, limits),
+            None => self
+                .signed_in_member(slot, limits)
+                .ok_or(Rejection::NobodyToPresent { channel: name })?,
+        };
+        let member = member.map_err(Rejection::Member)?;
         Ok(Some(Box::new(Member {
             user_id: member.user_id.into(),
             user_info: member.user_info.into(),
         })))
     }
 
-    fn authorise<'a>(
-        &mut self,
+    /// Whether a key of the app has signed the claim for this connection.
+    pub(super) fn verify<'a>(
+        &self,
         slot: u32,
         app: &App,
-        channel: ChannelName<'a>,
+        claim: Claim<'a>,
         auth: Option<&'a str>,
-        channel_data: Option<&'a str>,
-    ) -> Result<(), Rejection<'a>> {
-        let Some(socket_id) = self.conns.session(slot).socket_id else {
-            return Err(Rejection::InvalidFormat);
-        };
-        let claim = Claim::Subscribe {
-            channel,
-            channel_data,
-        };
+    ) -> Result<(), Explanation<'a>> {
+        let session = self.conns.peek_session(slot);
+        let socket_id = session.and_then(|session| session.socket_id);
         let auth = ClientAuth {
-            socket_id,
+            socket_id: socket_id
+                .expect("messages are handled of open sessions only, which have an id"),
             claim,
             auth,
         };
-        let refused = |error: AuthError| Rejection::SubscriptionAuth(auth.explain(error));
         auth.verify(|key| app.key(key).map(|key| &key.signing))
-            .map_err(refused)
+            .map_err(|error| auth.explain(error))
     }
 
     /// Asks the home; the session waits.
@@ -191,7 +202,7 @@ impl Shard {
     }
 
     /// Adds a subscription to both lists. The open run belongs to those who were subscribed before.
-    fn commit(&mut self, slot: u32, index: u32, membership: Option<Membership>) {
+    pub(super) fn commit(&mut self, slot: u32, index: u32, membership: Option<Membership>) {
         let form = self.conns.session(slot).form();
         let Some(channel) = self.local.at(index) else {
             return;
@@ -282,6 +293,7 @@ impl Shard {
         if let Some(frame) = count {
             self.answer_frame(slot, &frame);
         }
+        self.note_subscribed(slot, &key.name);
     }
 
     fn on_refused(

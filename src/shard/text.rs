@@ -57,8 +57,7 @@ impl Shard {
             ClientMessage::Pong => {}
             ClientMessage::Subscribe(subscribe) => self.subscribe(slot, &subscribe),
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(slot, &channel),
-            // Sign-in comes with users; until then every sign-in fails as if switched off.
-            ClientMessage::SignIn(_) => self.reject(slot, &Rejection::SignInDisabled),
+            ClientMessage::SignIn(sign_in) => self.sign_in(slot, &sign_in),
             // Deltas come with the streams of channels; until then nobody is promised one.
             ClientMessage::EnableDelta { .. } => self.answer(slot, |out| {
                 outbound::delta_compression_enabled(out, None, None);

@@ -55,7 +55,8 @@ impl Shard {
         self.now
     }
 
-    /// Looks at the connections that are due, within the turn's budget, and goes on with a drain.
+    /// Looks at the connections that are due, within the turn's budget; goes on with a drain and
+    /// with the ends of terminated users.
     pub fn turn_wheel(&mut self) {
         let secs = self.time_secs();
         let mut budget = self.settings.budgets.due.max(1);
@@ -66,6 +67,7 @@ impl Shard {
             self.on_due(slot, secs);
         }
         self.end_count_windows();
+        self.close_terminated();
         self.go_on_draining();
     }
 
@@ -96,9 +98,12 @@ impl Shard {
         at.saturating_sub(self.time_secs())
     }
 
-    /// A session is looked at: stalled, unanswered, silent, or alive.
+    /// A session is looked at: not authorised in time, stalled, unanswered, silent, or alive.
     /// A silent client is always asked first, so 4202 is never reached (WebSocket spec 4.3).
     fn on_session_due(&mut self, slot: u32, secs: u32) {
+        if !self.watch_authorisation(slot, secs) {
+            return;
+        }
         let hot = *self.conns.peek(slot);
         let activity = self.settings.activity_timeout.as_secs() as u32;
         let pong = self.settings.pong_timeout.as_secs() as u32;
