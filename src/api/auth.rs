@@ -25,6 +25,24 @@ pub(super) fn find_app<'t>(apps: &'t AppTable, app_id: &str) -> Result<&'t Arc<A
     })
 }
 
+/// The app whose key the request names, for a path without an app: 401 without one, with the first
+/// fault of the request, since nothing of it can be authentic.
+pub(super) fn find_app_of_key<'t>(
+    apps: &'t AppTable,
+    head: &Head<'_>,
+    path: &str,
+    now_secs: u64,
+) -> Result<&'t Arc<App>, Response> {
+    let request = rest_request(head, path);
+    let key = request.auth_key();
+    if let Some((app, _)) = key.and_then(|key| apps.by_key(&key)) {
+        return Ok(app);
+    }
+    let outcome = request.verify(now_secs, &mut Vec::new(), |_| None);
+    let error = outcome.err().unwrap_or(Error::UnknownKey);
+    Err(refused(&request, error))
+}
+
 /// Whether a key of the app has signed the head: 401 if not. `path` is the end of the head's path
 /// that follows the configured prefix.
 pub(super) fn authenticate<'h>(
@@ -33,11 +51,18 @@ pub(super) fn authenticate<'h>(
     app: &App,
     now_secs: u64,
 ) -> Result<Authenticated<'h>, Response> {
-    let prefix = head.path.strip_suffix(path).unwrap_or_default();
-    let request = RestRequest {
+    let request = rest_request(head, path);
+    let mut scratch = Vec::with_capacity(TO_SIGN_BYTES_USUAL);
+    request
+        .verify(now_secs, &mut scratch, |key| Some(&app.key(key)?.signing))
+        .map_err(|error| refused(&request, error))
+}
+
+fn rest_request<'h>(head: &Head<'h>, path: &'h str) -> RestRequest<'h> {
+    RestRequest {
         method: head.method.as_str(),
         path,
-        prefix,
+        prefix: head.path.strip_suffix(path).unwrap_or_default(),
         query: head.query,
         authorization: authorization(head),
         body_bytes: match head.body {
@@ -45,11 +70,7 @@ pub(super) fn authenticate<'h>(
             BodyLength::Length(bytes) => Some(bytes),
             BodyLength::Chunked => None,
         },
-    };
-    let mut scratch = Vec::with_capacity(TO_SIGN_BYTES_USUAL);
-    request
-        .verify(now_secs, &mut scratch, |key| Some(&app.key(key)?.signing))
-        .map_err(|error| refused(&request, error))
+    }
 }
 
 /// Whether the app takes requests: 403 where it is switched off, 503 where the server is ending.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::app::AppSettings;
 use crate::http::Status;
-use crate::pusher::channel::{ChannelKind, ChannelName};
+use crate::pusher::channel::ChannelName;
 use crate::pusher::json::StringSource;
 use crate::pusher::outbound::{self, write_text_frame};
 use crate::pusher::query::Query;
@@ -30,20 +30,26 @@ const BYTES_PER_DATA_BYTE_MAX: u64 = 6;
 /// Bytes of a frame beside name, channel and data: header, keys, quotes.
 const FRAME_BESIDE_BYTES: usize = 64;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a signed request with a body is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Events,
     BatchEvents,
+    /// Not a publish, but as authenticated, admitted and counted as one; see `users`.
+    TerminateUser {
+        user_id: Box<str>,
+    },
 }
 
 impl Endpoint {
     /// The longest body that can be a good one (HTTP spec 1.3).
-    pub(super) fn body_bytes_max(self, settings: &AppSettings) -> u64 {
+    pub(super) fn body_bytes_max(&self, settings: &AppSettings) -> u64 {
         let event = BODY_BESIDE_DATA_BYTES_MAX
             + BYTES_PER_DATA_BYTE_MAX * u64::from(settings.event_data_bytes_max);
         match self {
             Self::Events => event,
             Self::BatchEvents => event.saturating_mul(settings.batch_events_max.into()),
+            Self::TerminateUser { .. } => BODY_BESIDE_DATA_BYTES_MAX,
         }
     }
 }
@@ -90,7 +96,7 @@ impl Fields {
     }
 }
 
-/// A body whose digest is right.
+/// The body of a publish whose digest is right.
 pub(super) fn on_body(
     context: &mut Context<'_>,
     accepted: &Accepted,
@@ -98,7 +104,7 @@ pub(super) fn on_body(
     body: &[u8],
 ) -> OnBody {
     let limits = limits(&accepted.app.settings);
-    let outcome = match (accepted.endpoint, &accepted.fields) {
+    let outcome = match (&accepted.endpoint, &accepted.fields) {
         (Endpoint::Events, Some(fields)) if body.is_empty() => {
             let channels = fields.channels();
             rest::Publish::from_query(&fields.lend(&channels), &limits)
@@ -108,7 +114,7 @@ pub(super) fn on_body(
         (Endpoint::Events, _) => rest::Publish::parse(body, &limits)
             .map(|event| publish(context, accepted, reply_to, slice::from_ref(&event)))
             .map_err(|error| refused(&error)),
-        (Endpoint::BatchEvents, _) => rest::parse_batch(body, &limits)
+        _ => rest::parse_batch(body, &limits)
             .map(|events| publish(context, accepted, reply_to, &events))
             .map_err(|error| refused(&error)),
     };
@@ -143,7 +149,7 @@ fn publish(
 ) -> OnBody {
     let form = match accepted.endpoint {
         Endpoint::Events => Form::Channels,
-        Endpoint::BatchEvents => Form::Batch,
+        _ => Form::Batch,
     };
     let app = &accepted.app;
     let asks = events.iter().any(|event| event.info.is_some());
@@ -159,10 +165,6 @@ fn publish(
                 // Of several channels of an event in a batch, `info` describes the first.
                 .filter(|_| form == Form::Channels || nth == 0)
                 .and_then(|counts| counts.add(name, event.info.unwrap_or_default(), &app.settings));
-            // Nobody can be subscribed to the channel of a user before sign-in exists.
-            if name.kind() == ChannelKind::User {
-                continue;
-            }
             publishes.push(Publish {
                 app: app.index,
                 hash: context.shard.hash(app.index, channel),
@@ -180,7 +182,7 @@ fn publish(
         return OnBody::Respond(Response::unavailable(text, RETRY_SECS));
     }
     let Some(counts) = counts else {
-        return OnBody::Respond(published(context, accepted.endpoint));
+        return OnBody::Respond(published(context, &accepted.endpoint));
     };
     match counts.response() {
         Some(response) => OnBody::Respond(response),
@@ -192,7 +194,7 @@ fn publish(
 }
 
 /// The answer without counts.
-fn published(context: &Context<'_>, endpoint: Endpoint) -> Response {
+fn published(context: &Context<'_>, endpoint: &Endpoint) -> Response {
     match endpoint {
         Endpoint::Events if !context.settings.events_response_empty => Response::OK_TRUE,
         _ => Response::new(Status::Ok, Body::JsonFixed("{}")),

@@ -22,6 +22,7 @@ pub mod route;
 #[cfg(test)]
 mod testing;
 pub mod upgrade;
+mod users;
 pub mod waiting;
 
 pub use request::{Accepted, Collecting, Context, OnBody, OnHead, Settings, on_body, on_head};

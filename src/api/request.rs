@@ -21,6 +21,7 @@ use super::events::{self, Endpoint, Fields};
 use super::health::{self, AppState};
 use super::route::{self, Refusal, Route};
 use super::upgrade::Upgrade;
+use super::users;
 use super::waiting::Waiting;
 use super::{Framing, KeptFraming, Response};
 
@@ -97,6 +98,7 @@ fn decide(context: &Context<'_>, head: &Head<'_>) -> Result<OnHead, Response> {
     let path = route::strip_prefix(head.path, &settings.path_prefix)
         .ok_or_else(|| refused(Refusal::NotFound))?;
     let route = Route::find(&head.method, path, head.websocket_upgrade).map_err(refused)?;
+    let apps = context.shard.apps();
     let response = match route {
         Route::Root => health::root(),
         Route::Up => health::up(context.draining),
@@ -105,9 +107,35 @@ fn decide(context: &Context<'_>, head: &Head<'_>) -> Result<OnHead, Response> {
         Route::Ready => health::ready(context.draining),
         Route::WebSocket { key } => return Upgrade::of(head, Some(&key)).map(OnHead::Upgrade),
         Route::WebSocketPath => return Upgrade::of(head, None).map(OnHead::Upgrade),
-        Route::Events { app_id } => return accept(context, head, path, &app_id, Endpoint::Events),
+        Route::Events { app_id } => {
+            let app = auth::find_app(apps, &app_id)?;
+            return accept(context, head, path, app, Endpoint::Events);
+        }
         Route::BatchEvents { app_id } => {
-            return accept(context, head, path, &app_id, Endpoint::BatchEvents);
+            let app = auth::find_app(apps, &app_id)?;
+            return accept(context, head, path, app, Endpoint::BatchEvents);
+        }
+        Route::TerminateUser { app_id, user_id } => {
+            let app = auth::find_app(apps, &app_id)?;
+            let user_id = user_id.into();
+            return accept(
+                context,
+                head,
+                path,
+                app,
+                Endpoint::TerminateUser { user_id },
+            );
+        }
+        Route::TerminateUserOfKey { user_id } => {
+            let app = auth::find_app_of_key(apps, head, path, context.now_secs)?;
+            let user_id = user_id.into();
+            return accept(
+                context,
+                head,
+                path,
+                app,
+                Endpoint::TerminateUser { user_id },
+            );
         }
     };
     Ok(OnHead::Respond(response))
@@ -125,10 +153,9 @@ fn accept(
     context: &Context<'_>,
     head: &Head<'_>,
     path: &str,
-    app_id: &str,
+    app: &Arc<App>,
     endpoint: Endpoint,
 ) -> Result<OnHead, Response> {
-    let app = auth::find_app(context.shard.apps(), app_id)?;
     let bytes_max = endpoint
         .body_bytes_max(&app.settings)
         .min(context.settings.body_bytes_max);
@@ -192,7 +219,14 @@ fn on_digested(
     md5: [u8; 16],
 ) -> OnBody {
     let outcome = match auth::check_body(accepted.body_md5, body, md5) {
-        Ok(()) => events::on_body(context, accepted, reply_to, body),
+        Ok(()) => match &accepted.endpoint {
+            Endpoint::TerminateUser { user_id } => {
+                users::terminate(context, &accepted.app, user_id)
+            }
+            Endpoint::Events | Endpoint::BatchEvents => {
+                events::on_body(context, accepted, reply_to, body)
+            }
+        },
         Err(response) => OnBody::Respond(response),
     };
     let counters = context.shard.counters.app(accepted.app.index);

@@ -18,6 +18,14 @@ pub enum Route<'p> {
     Events { app_id: Cow<'p, str> },
     /// POST: publish up to ten.
     BatchEvents { app_id: Cow<'p, str> },
+    /// POST: close all connections of a user.
+    TerminateUser {
+        app_id: Cow<'p, str>,
+        user_id: Cow<'p, str>,
+    },
+    /// The same under a path without the app, as the Python library posts it: the app is that of
+    /// `auth_key` (HTTP spec 9).
+    TerminateUserOfKey { user_id: Cow<'p, str> },
     /// GET `/`.
     Root,
     /// GET `/up`.
@@ -130,6 +138,19 @@ fn endpoint<'p>(segments: &[&'p str]) -> Option<(Methods, Route<'p>)> {
                 app_id: percent_decode(app),
             },
         ),
+        ["apps", app, "users", user, "terminate_connections"] => (
+            Post,
+            Route::TerminateUser {
+                app_id: percent_decode(app),
+                user_id: percent_decode(user),
+            },
+        ),
+        ["users", user, "terminate_connections"] => (
+            Post,
+            Route::TerminateUserOfKey {
+                user_id: percent_decode(user),
+            },
+        ),
         [] => (Get, Route::Root),
         ["up"] => (Get, Route::Up),
         ["up", app] => (
@@ -140,12 +161,10 @@ fn endpoint<'p>(segments: &[&'p str]) -> Option<(Methods, Route<'p>)> {
         ),
         ["live"] => (Get, Route::Live),
         ["ready"] => (Get, Route::Ready),
-        // Not served yet, and so unknown: queries (HTTP spec 6, 7, 8) and users (9).
+        // Not served yet, and so unknown: queries (HTTP spec 6, 7, 8).
         ["apps", _, "channels"]
         | ["apps", _, "channels", _]
-        | ["apps", _, "channels", _, "users"]
-        | ["apps", _, "users", _, "terminate_connections"]
-        | ["users", _, "terminate_connections"] => return None,
+        | ["apps", _, "channels", _, "users"] => return None,
         // `/usage` and `/metrics` are on the metrics port only.
         _ => return None,
     })
@@ -245,6 +264,21 @@ mod tests {
                 "/apps/3/batch_events",
                 Route::BatchEvents { app_id: app() },
             ),
+            (
+                Method::Post,
+                "/apps/3/users/u%40/terminate_connections",
+                Route::TerminateUser {
+                    app_id: app(),
+                    user_id: Cow::Borrowed("u@"),
+                },
+            ),
+            (
+                Method::Post,
+                "/users/u/terminate_connections",
+                Route::TerminateUserOfKey {
+                    user_id: Cow::Borrowed("u"),
+                },
+            ),
             (Method::Get, "", Route::Root),
             (Method::Get, "/up", Route::Up),
             (Method::Get, "/up/3", Route::UpApp { app_id: app() }),
@@ -319,12 +353,6 @@ mod tests {
         ] {
             assert_eq!(find(path), Err(Refusal::NotFound), "{path}");
         }
-        for path in [
-            "/apps/3/users/u/terminate_connections",
-            "/users/u/terminate_connections",
-        ] {
-            assert_eq!(post(path), Err(Refusal::NotFound), "{path}");
-        }
     }
 
     #[test]
@@ -336,7 +364,12 @@ mod tests {
             assert!(Route::find(&Method::Head, path, false).is_ok(), "{path}");
         }
         let only_post = Err(Refusal::MethodNotAllowed(Methods::Post));
-        for path in ["/apps/3/events", "/apps/3/batch_events"] {
+        for path in [
+            "/apps/3/events",
+            "/apps/3/batch_events",
+            "/apps/3/users/u/terminate_connections",
+            "/users/u/terminate_connections",
+        ] {
             assert_eq!(find(path), only_post, "{path}");
             assert_eq!(upgrade(path), only_post, "{path}");
             assert_eq!(Route::find(&Method::Head, path, false), only_post);

@@ -62,6 +62,14 @@ pub const O: App = App {
     settings: "allowed_origins = [\"https://ok.example\"]\n",
 };
 
+/// Watchlists on.
+pub const W: App = App {
+    id: "w-id",
+    key: "w-key",
+    secret: "w-secret",
+    settings: "watchlist = true\n",
+};
+
 impl App {
     /// The target that pusher-js 8 connects to.
     pub fn target(&self) -> String {
@@ -87,6 +95,12 @@ impl App {
         };
         format!("{}:{}", self.key, self.sign(&signed))
     }
+
+    /// The `auth` of a sign-in.
+    pub fn sign_in_auth(&self, socket_id: &str, user_data: &str) -> String {
+        let signed = format!("{socket_id}::user::{user_data}");
+        format!("{}:{}", self.key, self.sign(&signed))
+    }
 }
 
 /// A configuration file in the making.
@@ -101,7 +115,7 @@ impl Config {
     /// All apps of the cases. Clients are pinged late, so that a slow test is no silent client.
     pub fn standard() -> Self {
         let mut config = Self::default().set("activity_timeout_secs", 120);
-        for app in [A, B, D, Q, T, O] {
+        for app in [A, B, D, Q, T, O, W] {
             config = config.app(&app, "");
         }
         config

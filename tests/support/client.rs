@@ -211,6 +211,32 @@ impl Client {
         roster(&success, channel)
     }
 
+    /// Sends a sign-in with the right signature.
+    pub fn send_sign_in(&mut self, user_data: &str) {
+        let auth = self.app.sign_in_auth(&self.socket_id, user_data);
+        self.send_sign_in_auth(&auth, user_data);
+    }
+
+    /// Sends a sign-in with any signature.
+    pub fn send_sign_in_auth(&mut self, auth: &str, user_data: &str) {
+        let data = json!({"auth": auth, "user_data": user_data});
+        self.send(&json!({"event": "pusher:signin", "data": data}));
+    }
+
+    /// The success of a sign-in, which gives back what was sent.
+    pub fn expect_signed_in(&mut self, user_data: &str) {
+        let success = self.expect("pusher:signin_success");
+        assert_eq!(success.channel, None, "{}", success.raw);
+        assert_eq!(success.data, json!({"user_data": user_data}));
+    }
+
+    /// Signs in as a user without anything else.
+    pub fn sign_in(&mut self, user_id: &str) {
+        let user_data = json!({"id": user_id}).to_string();
+        self.send_sign_in(&user_data);
+        self.expect_signed_in(&user_data);
+    }
+
     pub fn unsubscribe(&mut self, channel: &str) {
         self.send(&json!({"event": "pusher:unsubscribe", "data": {"channel": channel}}));
     }

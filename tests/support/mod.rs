@@ -22,7 +22,7 @@ pub mod websocket;
 
 use std::time::Duration;
 
-pub use apps::{A, App, B, Config, D, O, Q, T};
+pub use apps::{A, App, B, Config, D, O, Q, T, W};
 pub use client::{Client, Event, expect_refused};
 pub use frame::{Frame, client_frame, text_frame};
 pub use publisher::{Publisher, Response, signed_target};

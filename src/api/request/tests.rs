@@ -52,7 +52,7 @@ fn the_examples_of_the_specification_are_published() {
                 r##"{"name":"greet","channels":["#server-to-user-12345"],"data":"{\"m\":1}"}"##,
             ),
             r#"{"ok":true}"#,
-            vec![],
+            vec![event("#server-to-user-12345", "greet", r#"{\"m\":1}"#)],
         ),
     ];
     for (wire, expected, events) in table {
