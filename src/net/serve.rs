@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::sync::watch;
 
 use crate::api;
 use crate::app::ConnectionQuota;
@@ -80,7 +81,14 @@ pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
         config.webhook_inbox_bytes_max,
         Arc::clone(&counters),
     );
-    let side = side::start(inbox).map_err(|e| failed("side thread", &e))?;
+    let (_apps, apps) = watch::channel(Arc::clone(&loaded.apps));
+    let side = side::start(webhook::Plan {
+        inbox,
+        apps,
+        refuse_private: config.webhook_refuse_private,
+        counters,
+    })
+    .map_err(|e| failed("side thread", &e))?;
     let plans = Planner::new(&loaded, driver, clock, webhooks, Arc::clone(&stalled));
     let started = ends
         .into_iter()
@@ -145,19 +153,33 @@ fn wait(
         }
         mesh.wake(target);
     }
-    while Instant::now() < deadline && !mesh.is_quiet() {
+    let is_drained = || {
+        spread_on(mesh);
+        mesh.is_quiet()
+    };
+    let mut second = look(signals, deadline, is_drained);
+    if second.is_none() {
+        let ending = side.finish(deadline);
+        second = look(signals, deadline, || ending.is_over());
+    }
+    if let Some(signal) = second {
+        tracing::warn!(signal, "ended at once by a second signal");
+        return ExitCode::FAILURE;
+    }
+    tracing::info!("drained");
+    ExitCode::SUCCESS
+}
+
+/// Looks again and again until something is done or it is too late; a signal ends it at once.
+fn look(signals: &Receiver<i32>, deadline: Instant, done: impl Fn() -> bool) -> Option<i32> {
+    while !done() && Instant::now() < deadline {
         match signals.recv_timeout(QUIET_LOOK) {
-            Err(RecvTimeoutError::Timeout) => spread_on(mesh),
-            Ok(signal) => {
-                tracing::warn!(signal, "ended at once by a second signal");
-                return ExitCode::FAILURE;
-            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(signal) => return Some(signal),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    side.finish(deadline);
-    tracing::info!("drained");
-    ExitCode::SUCCESS
+    None
 }
 
 /// Lets every shard that still has sessions turn. By itself a parked one turns once a second, and

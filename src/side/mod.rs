@@ -6,18 +6,14 @@
 
 use std::io;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-
-use webhook::WebhookReceiver;
+use tokio::task::LocalSet;
 
 pub mod watchdog;
 pub mod webhook;
-
-/// How often the end of the thread is looked for.
-const END_LOOK: Duration = Duration::from_millis(2);
 
 /// The running side thread.
 pub struct Side {
@@ -30,52 +26,71 @@ pub struct Side {
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
-pub fn start(inbox: WebhookReceiver) -> io::Result<Side> {
+pub fn start(webhooks: webhook::Plan) -> io::Result<Side> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (finish, finished) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("side".into())
-        .spawn(move || runtime.block_on(run(inbox, finished)))?;
+        .spawn(move || runtime.block_on(run(webhooks, finished)))?;
     Ok(Side { thread, finish })
 }
 
 /// Everything that the thread does, until it is told to finish.
-async fn run(mut inbox: WebhookReceiver, mut finished: oneshot::Receiver<Instant>) {
-    // Until something is sent.
-    let mut webhooks = Vec::new();
-    loop {
-        tokio::select! {
-            _deadline = &mut finished => return,
-            _ = inbox.receive(&mut webhooks, 1024) => webhooks.clear(),
-        }
-    }
+async fn run(webhooks: webhook::Plan, finished: oneshot::Receiver<Instant>) {
+    // Its tasks share what they have without locks.
+    LocalSet::new()
+        .run_until(webhook::run(webhooks, finished))
+        .await;
 }
 
 impl Side {
     /// The shards are drained: what is still owed to others is sent, and the thread ends, at the
     /// latest at `deadline`.
-    pub fn finish(self, deadline: Instant) {
+    pub fn finish(self, deadline: Instant) -> Ending {
         let Self { thread, finish } = self;
         let _ = finish.send(deadline);
-        while !thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(END_LOOK);
-        }
-        if !thread.is_finished() {
-            tracing::warn!("the side thread did not end in time");
-        }
+        Ending { thread }
+    }
+}
+
+/// The side thread on its last way.
+pub struct Ending {
+    thread: JoinHandle<()>,
+}
+
+impl Ending {
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
     use super::*;
 
     #[test]
     fn it_ends_when_it_is_told() {
-        let (_sender, inbox) = webhook::inbox(16, 1024, Default::default());
-        let side = start(inbox).expect("a thread");
+        let counters = Arc::default();
+        let (_sender, inbox) = webhook::inbox(16, 1024, Arc::clone(&counters));
+        let (_apps, apps) = watch::channel(Arc::default());
+        let plan = webhook::Plan {
+            inbox,
+            apps,
+            refuse_private: false,
+            counters,
+        };
+        let side = start(plan).expect("a thread");
         let began = Instant::now();
-        side.finish(began + Duration::from_secs(30));
-        assert!(began.elapsed() < Duration::from_secs(10));
+        let ending = side.finish(began + Duration::from_secs(30));
+        while !ending.is_over() {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 }

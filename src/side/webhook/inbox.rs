@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::shard::webhook::Webhook;
 
-use super::WebhookCounters;
+use super::counters::{Dropped, WebhookCounters};
 
 /// Makes the queue, for so many events whose texts have so many bytes.
 pub fn inbox(
@@ -55,7 +55,7 @@ impl WebhookSender {
         let fits = before + bytes <= self.bytes_max || before == 0;
         if !fits || self.sender.try_send(webhook).is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.counters.dropped_inbox.add(1);
+            self.counters.dropped(Dropped::Inbox).add(1);
         }
     }
 }
@@ -103,6 +103,10 @@ mod tests {
         webhook(WebhookEvent::MemberAdded { user_id: id.into() })
     }
 
+    fn dropped(counters: &WebhookCounters) -> u64 {
+        counters.dropped(Dropped::Inbox).get()
+    }
+
     #[test]
     fn what_does_not_fit_by_number_is_dropped_and_counted() {
         let counters = Arc::<WebhookCounters>::default();
@@ -110,7 +114,7 @@ mod tests {
         for count in 0..5 {
             sender.push(webhook(WebhookEvent::SubscriptionCount(count)));
         }
-        assert_eq!(counters.dropped_inbox.get(), 3);
+        assert_eq!(dropped(&counters), 3);
         let first = receiver.take().unwrap().event;
         assert_eq!(first, WebhookEvent::SubscriptionCount(0));
         sender.push(webhook(WebhookEvent::CacheMiss));
@@ -120,7 +124,7 @@ mod tests {
         );
         assert_eq!(receiver.take().unwrap().event, WebhookEvent::CacheMiss);
         assert!(receiver.take().is_none());
-        assert_eq!(counters.dropped_inbox.get(), 3);
+        assert_eq!(dropped(&counters), 3);
     }
 
     #[test]
@@ -130,15 +134,15 @@ mod tests {
         for id in ["12345", "67890", "x"] {
             sender.push(member(id));
         }
-        assert_eq!(counters.dropped_inbox.get(), 1);
+        assert_eq!(dropped(&counters), 1);
         sender.push(webhook(WebhookEvent::ChannelOccupied));
-        assert_eq!(counters.dropped_inbox.get(), 1, "it has no text");
+        assert_eq!(dropped(&counters), 1, "it has no text");
         receiver.take().unwrap();
         sender.push(member("12345"));
-        assert_eq!(counters.dropped_inbox.get(), 1);
+        assert_eq!(dropped(&counters), 1);
         while receiver.take().is_some() {}
         // Alone it passes, or it would never.
         sender.push(member("12345678901"));
-        assert_eq!(counters.dropped_inbox.get(), 1);
+        assert_eq!(dropped(&counters), 1);
     }
 }
