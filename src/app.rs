@@ -2,9 +2,11 @@
 //! apps.
 //!
 //! Does not read configuration (`config` builds these values) and counts nothing but the one thing
-//! that all shards must agree on, the quota. An `AppTable` never changes: a reload builds another.
+//! that all shards must agree on, the quota. An `AppTable` never changes: a reload builds another, which
+//! *succeeds* it.
 //!
-//! Invariant: within a table every index, every id and every key belongs to exactly one app.
+//! Invariant: within a table every index belongs to exactly one app, and among its live apps so does
+//! every id and every key. An index is never given to a second app.
 
 mod origin;
 mod quota;
@@ -22,7 +24,7 @@ pub use quota::ConnectionQuota;
 pub use webhook::Webhooks;
 
 /// One tenant. Shared by all shards behind an `Arc`; only the quota ever changes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct App {
     /// Never reused in the life of a process, also not after a reload has removed the app.
     pub index: u32,
@@ -114,6 +116,13 @@ pub enum SubscriptionCount {
 pub struct AppTable {
     /// In the order given.
     apps: Vec<Arc<App>>,
+    /// Apps that are in the configuration no more, but may still have sessions. Found by index only.
+    closing: Vec<Arc<App>>,
+    /// How many tables came before it.
+    version: u64,
+    /// What a new app gets.
+    next_index: u32,
+    /// Into `apps`, and behind its end into `closing`.
     by_index: HashMap<u32, usize>,
     by_id: HashMap<Box<str>, usize>,
     /// The place of the app, and the place of the key among its keys.
@@ -250,8 +259,62 @@ impl AppTable {
                 }
             }
         }
+        let above = |app: &Arc<App>| app.index + 1;
+        table.next_index = apps.iter().map(above).max().unwrap_or_default();
         table.apps = apps;
         Ok(table)
+    }
+
+    /// The table after `before`: these apps, those of a known id with its index and what is counted
+    /// of it, and the apps that are none of these any more as closing ones.
+    pub fn succeeding(self, before: &Self) -> Self {
+        let is_removed = |app: &&Arc<App>| self.by_id(&app.id).is_none();
+        let removed = before.apps.iter().filter(is_removed).cloned();
+        let closing: Vec<_> = before.closing.iter().cloned().chain(removed).collect();
+        let mut next_index = before.next_index;
+        let apps = self.apps.iter().map(|app| {
+            let mut app = App::clone(app);
+            let earlier = before.by_id(&app.id);
+            app.index = earlier.map_or(next_index, |earlier| earlier.index);
+            next_index += u32::from(earlier.is_none());
+            // Of one that comes back while it is closing the connections still count.
+            let same_id = |closing: &&Arc<App>| closing.id == app.id;
+            if let Some(earlier) = earlier.or_else(|| closing.iter().rev().find(same_id)) {
+                app.quota = Arc::clone(&earlier.quota);
+            }
+            Arc::new(app)
+        });
+        let apps = apps.collect();
+        let next = Self {
+            next_index,
+            version: before.version + 1,
+            ..self
+        };
+        next.indexed(apps, closing)
+    }
+
+    /// The same apps without closing ones whose last session is gone.
+    pub fn without(&self, gone: impl Fn(&App) -> bool) -> Self {
+        let closing = self.closing.iter().filter(|app| !gone(app));
+        let next = Self {
+            version: self.version + 1,
+            next_index: self.next_index,
+            by_id: self.by_id.clone(),
+            by_key: self.by_key.clone(),
+            ..Self::default()
+        };
+        next.indexed(self.apps.clone(), closing.cloned().collect())
+    }
+
+    /// With these apps and what finds them by index; ids and keys are found already.
+    fn indexed(self, apps: Vec<Arc<App>>, closing: Vec<Arc<App>>) -> Self {
+        let all = apps.iter().chain(&closing).map(|app| app.index);
+        Self {
+            by_index: all.zip(0..).collect(),
+            apps,
+            closing,
+            ..self
+        }
     }
 
     /// By the id in an API path.
@@ -265,8 +328,27 @@ impl AppTable {
         Some((&self.apps[app], &self.apps[app].keys[place]))
     }
 
+    /// Closing apps too.
     pub fn by_index(&self, index: u32) -> Option<&Arc<App>> {
-        self.by_index.get(&index).map(|&at| &self.apps[at])
+        let at = *self.by_index.get(&index)?;
+        let closing = || self.closing.get(at - self.apps.len());
+        self.apps.get(at).or_else(closing)
+    }
+
+    /// Whether an index is of an app of the configuration.
+    pub fn is_live(&self, index: u32) -> bool {
+        let at = self.by_index.get(&index);
+        at.is_some_and(|&at| at < self.apps.len())
+    }
+
+    /// Apps that are in the configuration no more, but may still have sessions.
+    pub fn closing(&self) -> &[Arc<App>] {
+        &self.closing
+    }
+
+    /// How many tables of the process came before it.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// In the order of the configuration.
@@ -336,6 +418,58 @@ mod tests {
         for (apps, expected) in rows {
             assert_eq!(AppTable::new(apps).unwrap_err(), expected);
         }
+    }
+
+    /// Apps as a file has them: their indices are their places.
+    fn table(apps: &[(&str, &str)]) -> AppTable {
+        let apps = (0..).zip(apps).map(|(at, (id, key))| app(at, id, &[*key]));
+        AppTable::new(apps.collect()).unwrap()
+    }
+
+    #[test]
+    fn an_app_keeps_its_index_and_its_quota_over_reloads_whatever_its_place() {
+        let first = table(&[("a", "k1"), ("b", "k2")]);
+        assert!(first.by_id("b").unwrap().quota.try_take(None));
+        let second = table(&[("new", "k9"), ("b", "k3"), ("a", "k1")]).succeeding(&first);
+        let index = |id: &str| second.by_id(id).unwrap().index;
+        assert_eq!((index("a"), index("b"), index("new")), (0, 1, 2));
+        assert_eq!(second.by_index(1).unwrap().quota.taken(), 1);
+        assert_eq!((first.version(), second.version()), (0, 1));
+        // A key that was revoked, and one that was added.
+        assert!(second.by_key("k2").is_none());
+        assert_eq!(second.by_key("k3").unwrap().0.index, 1);
+        assert_eq!(
+            second.iter().map(|app| app.index).collect::<Vec<_>>(),
+            [2, 1, 0]
+        );
+    }
+
+    #[test]
+    fn a_removed_app_is_found_by_index_alone_until_it_is_gone() {
+        let first = table(&[("a", "k1"), ("b", "k2")]);
+        let second = table(&[("a", "k1")]).succeeding(&first);
+        assert!(second.by_id("b").is_none() && second.by_key("k2").is_none());
+        assert_eq!(second.by_index(1).unwrap().id, "b".into());
+        assert!(second.is_live(0) && !second.is_live(1) && !second.is_live(7));
+        assert_eq!(second.closing().len(), 1);
+        let third = second.without(|app| app.index == 1);
+        assert!(third.by_index(1).is_none() && third.closing().is_empty());
+        assert!(third.by_key("k1").is_some() && third.version() == 2);
+    }
+
+    #[test]
+    fn an_app_that_comes_back_has_a_new_index_and_the_connections_that_it_still_had() {
+        let first = table(&[("a", "k1"), ("b", "k2")]);
+        assert!(first.by_id("b").unwrap().quota.try_take(Some(1)));
+        let second = table(&[("a", "k1")]).succeeding(&first);
+        let third = table(&[("b", "k2"), ("a", "k1")]).succeeding(&second);
+        let back = third.by_id("b").unwrap();
+        assert_eq!((back.index, third.closing()[0].index), (2, 1));
+        assert!(!back.quota.try_take(Some(1)));
+        // Nor is the index of one that is gone ever given again.
+        let fourth = third.without(|app| app.index == 1);
+        let fifth = table(&[("c", "k3")]).succeeding(&fourth);
+        assert_eq!(fifth.by_id("c").unwrap().index, 3);
     }
 
     #[test]

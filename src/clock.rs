@@ -21,6 +21,10 @@ impl Now {
     }
 }
 
+/// The same, where a millisecond is too much: microseconds since the process started. 0 is "never".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub u64);
+
 /// Reads the clocks of the machine. One copy per worker, all with the same start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -39,6 +43,11 @@ impl Clock {
     /// Monotonic time.
     pub fn now(&self) -> Now {
         Now(self.start.elapsed().as_millis() as u64)
+    }
+
+    /// The same clock, finer.
+    pub fn micros(&self) -> Micros {
+        Micros(self.start.elapsed().as_micros() as u64)
     }
 
     /// Seconds since the Unix epoch, for the window of signed requests (HTTP spec 2.3).

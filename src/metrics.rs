@@ -9,11 +9,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 mod app;
+mod durations;
 
-pub use app::{AppCounters, Limiter, RateCount};
+pub use app::{AppCounters, Audience, Limiter, RateCount};
+pub use durations::{Durations, LATENCY_BOUNDS_MS, Latency};
 
 /// What a shard has done since it started.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,10 @@ pub struct Counters {
     pub sequence_gaps: u64,
     /// Client events refused.
     pub client_events_refused: u64,
-    pub turns: TurnLengths,
+    /// How long turns took (decisions 33).
+    pub turns: Durations,
+    /// From an accepted event to the moment when everybody here had been tried, per run.
+    pub deliveries: Durations,
     /// By the index of the app.
     apps: Vec<Option<Box<AppCounters>>>,
 }
@@ -115,61 +118,9 @@ impl Counters {
 /// No turn should be longer: a pong, an HTTP answer and a small channel wait for it.
 pub const TURN_AIM: Duration = Duration::from_millis(10);
 
-/// The longest turn that is told apart from longer ones.
-const TURN_MAX: Duration = Duration::from_secs(60);
-
-/// How long the turns of a shard took, in microseconds, to two digits (decisions 33).
-#[derive(Clone, Debug)]
-pub struct TurnLengths(Histogram<u64>);
-
-impl Default for TurnLengths {
-    fn default() -> Self {
-        let max = TURN_MAX.as_micros() as u64;
-        Self(Histogram::new_with_bounds(1, max, 2).expect("these bounds are valid"))
-    }
-}
-
-impl TurnLengths {
-    /// Counts a turn; some ten nanoseconds.
-    pub fn record(&mut self, took: Duration) {
-        self.0.saturating_record(took.as_micros() as u64);
-    }
-
-    /// Turns counted.
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// Turns longer than [`TURN_AIM`].
-    pub fn long(&self) -> u64 {
-        self.0.len() - self.0.count_between(0, TURN_AIM.as_micros() as u64)
-    }
-
-    /// The length that so many of a hundred turns do not exceed.
-    pub fn percentile(&self, percent: f64) -> Duration {
-        Duration::from_micros(self.0.value_at_quantile(percent / 100.0))
-    }
-
-    /// The longest turn.
-    pub fn max(&self) -> Duration {
-        Duration::from_micros(self.0.max())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn turns_are_counted_by_length() {
-        let mut turns = TurnLengths::default();
-        for micros in [0, 50, 50, 9_000, 11_000, 3_600_000_000] {
-            turns.record(Duration::from_micros(micros));
-        }
-        assert_eq!((turns.count(), turns.long()), (6, 2));
-        assert_eq!(turns.percentile(50.0), Duration::from_micros(50));
-        assert!(turns.max() >= TURN_MAX);
-    }
 
     #[test]
     fn apps_are_counted_apart_and_summed() {

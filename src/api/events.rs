@@ -10,6 +10,7 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::app::AppSettings;
+use crate::clock::Micros;
 use crate::http::Status;
 use crate::pusher::channel::ChannelName;
 use crate::pusher::json::StringSource;
@@ -169,7 +170,7 @@ fn publish(
                 app: app.index,
                 hash: context.shard.hash(app.index, channel),
                 channel: channel.as_ref().into(),
-                frame: frame(event, channel),
+                frame: frame(event, channel, context.shard.moment()),
                 except: event.except,
                 origin: Origin::Api,
                 cached: name.is_cache(),
@@ -203,7 +204,7 @@ fn published(context: &Context<'_>, endpoint: &Endpoint) -> Response {
 
 /// The event as every subscriber of `channel` gets it, in a buffer that need not grow where name
 /// and data are tokens to copy.
-fn frame(event: &rest::Publish<'_>, channel: &str) -> Arc<Frame> {
+fn frame(event: &rest::Publish<'_>, channel: &str, accepted: Micros) -> Arc<Frame> {
     let source_bytes = |source| match source {
         StringSource::Token(text) | StringSource::Text(text) => str::len(text),
     };
@@ -213,7 +214,7 @@ fn frame(event: &rest::Publish<'_>, channel: &str) -> Arc<Frame> {
     write_text_frame(&mut frame, |out| {
         outbound::event(out, name, channel, data, None);
     });
-    Frame::new(frame)
+    Frame::published(frame, accepted)
 }
 
 #[cfg(test)]

@@ -248,6 +248,7 @@ fn shard_settings() -> shard::Settings {
             frames_max: 2048,
             shard_bytes_max: 1 << 28,
         },
+        close_spread: Duration::from_secs(10),
         stall_max: Duration::from_secs(30),
         inbox_depth_max: 1024,
         lag_bytes_max: 64 << 20,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::pusher::channel::ChannelKind;
 
+use super::durations::Latency;
+
 /// One app's share of a shard's work. Bytes of HTTP are of bodies, without heads.
 #[derive(Clone, Debug, Default)]
 pub struct AppCounters {
@@ -29,6 +31,8 @@ pub struct AppCounters {
     pub unsubscriptions: [u64; ChannelKind::ALL.len()],
     /// By [`Limiter`].
     pub rates: [RateCount; Limiter::ALL.len()],
+    /// From an accepted event to the moment when everybody on a shard had been tried, per run.
+    pub latencies: BTreeMap<(ChannelKind, Audience), Latency>,
 }
 
 impl AppCounters {
@@ -37,6 +41,40 @@ impl AppCounters {
         let count = &mut self.rates[limiter as usize];
         count.checks += 1;
         count.triggered += u64::from(!within);
+    }
+}
+
+/// How many subscribers a run went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    UpTo10,
+    UpTo100,
+    UpTo1000,
+    UpTo10000,
+    More,
+}
+
+impl Audience {
+    /// The class of a number.
+    pub fn of(subscribers: u32) -> Self {
+        match subscribers {
+            0..=10 => Self::UpTo10,
+            11..=100 => Self::UpTo100,
+            101..=1000 => Self::UpTo1000,
+            1001..=10_000 => Self::UpTo10000,
+            _ => Self::More,
+        }
+    }
+
+    /// As metrics have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::UpTo10 => "xs",
+            Self::UpTo100 => "sm",
+            Self::UpTo1000 => "md",
+            Self::UpTo10000 => "lg",
+            Self::More => "xl",
+        }
     }
 }
 
@@ -90,6 +128,20 @@ mod tests {
         }
         for (at, kind) in ChannelKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, at);
+        }
+    }
+
+    #[test]
+    fn audiences_have_the_bounds_of_the_peers() {
+        let label = |subscribers| Audience::of(subscribers).label();
+        for (first, last, expected) in [
+            (1, 10, "xs"),
+            (11, 100, "sm"),
+            (101, 1000, "md"),
+            (1001, 10_000, "lg"),
+            (10_001, u32::MAX, "xl"),
+        ] {
+            assert_eq!((label(first), label(last)), (expected, expected));
         }
     }
 

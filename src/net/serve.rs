@@ -344,6 +344,7 @@ fn shard_settings(config: &Config) -> Settings {
             shard_bytes_max: config.outbox_shard_bytes_max as u64,
         },
         stall_max: config.outbox_stall,
+        close_spread: config.shutdown_grace,
         inbox_depth_max: config.inbox_depth_max,
         lag_bytes_max: config.lag_bytes_max as u64,
         lag_max: config.lag_max,

@@ -12,11 +12,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use monoio::net::UnixStream;
+use tokio::sync::oneshot;
 
-use crate::metrics::Counters;
+use crate::metrics::{Counters, TURN_AIM};
 use crate::shard::flush::Sent;
 use crate::shard::message::{ReplyTo, SessionKey, ShardMessage};
 use crate::shard::question::Answer;
+use crate::shard::sample::Sample;
 use crate::shard::webhook::Webhook;
 use crate::shard::{Peer, Shard};
 
@@ -39,12 +41,13 @@ pub struct Turns {
     slots: Vec<u32>,
     answers: Vec<(ReplyTo, Answer)>,
     webhooks: Vec<Webhook>,
+    sampling: Vec<oneshot::Sender<Box<Sample>>>,
 }
 
 impl Turns {
     /// The worker's turns.
     pub fn new(worker: Rc<Worker>) -> Self {
-        let (results, keys, slots, answers, webhooks) = Default::default();
+        let (results, keys, slots, answers, webhooks, sampling) = Default::default();
         Self {
             worker,
             logged: false,
@@ -54,6 +57,7 @@ impl Turns {
             slots,
             answers,
             webhooks,
+            sampling,
         }
     }
 
@@ -176,9 +180,13 @@ impl Turns {
         let budgets = shard.budgets();
         let (sends, sends_bulk) = self.pace.sends(budgets.sends, budgets.sends_bulk);
         let count = shard.fill_batch(sends, sends_bulk);
-        if count == 0 {
-            return;
+        if count > 0 {
+            self.send_batch(shard, count);
         }
+        shard.on_flushed(self.worker.clock.micros());
+    }
+
+    fn send_batch(&mut self, shard: &mut Shard, count: usize) {
         let began = Instant::now();
         let items = shard.batch().map(|s| SendItem {
             slot: s.slot,
@@ -262,6 +270,11 @@ impl Turns {
             self.logged = true;
             log_counters(shard.id, &shard.counters);
         }
+        shard.take_sampling(&mut self.sampling);
+        for to in self.sampling.drain(..) {
+            // Whoever asked may have stopped waiting.
+            let _ = to.send(Box::new(shard.sample()));
+        }
         status.report(shard.sessions(), quiet);
     }
 
@@ -299,9 +312,10 @@ fn log_counters(shard: u16, counters: &Counters) {
         cache_evicted = counters.cache_evicted,
         sequence_gaps = counters.sequence_gaps,
         turns = counters.turns.count(),
-        turns_long = counters.turns.long(),
+        turns_long = counters.turns.over(TURN_AIM),
         turn_p99 = ?counters.turns.percentile(99.0),
         turn_max = ?counters.turns.max(),
+        delivery_p99 = ?counters.deliveries.percentile(99.0),
         "the shard is drained"
     );
 }

@@ -26,7 +26,7 @@ const PREFIXES: [(&str, ChannelKind, bool); 7] = [
 ];
 
 /// Who may subscribe, and what else the channel carries.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ChannelKind {
     Public,
     Private,

@@ -64,7 +64,7 @@ impl Shard {
         }
         let session = self.conns.session(slot);
         let user_id = session.user_id(session.subs[nth as usize]);
-        let frame = Frame::text(|out| {
+        let frame = Frame::text_of(self.moment, |out| {
             outbound::event(out, event.name_source, name, event.data, user_id);
         });
         let publish = Publish {

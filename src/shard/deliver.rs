@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::pusher::channel::ChannelKind;
 use crate::pusher::dialect::{self, Dialect};
 use crate::pusher::socket_id::SocketId;
 
@@ -23,7 +24,7 @@ use super::conns::Flag;
 use super::groups::{Form, GroupId};
 use super::message::Frame;
 use super::outbox::EXPRESS_SUBSCRIBERS_MAX;
-use super::palette::{RUN_BYTES_MAX, RunId};
+use super::palette::{Addressees, RUN_BYTES_MAX, RunId};
 
 /// A frame of an open run that one connection is not to get.
 #[derive(Clone, Copy, Debug)]
@@ -219,7 +220,7 @@ impl Shard {
         let Some(channel) = self.local.at(index) else {
             return self.outbox.palette.release(run, true);
         };
-        let app = channel.key.app;
+        let (app, kind) = (channel.key.app, ChannelKind::of(&channel.key.name));
         let Some(group) = channel.group(id) else {
             return self.outbox.palette.release(run, true);
         };
@@ -236,6 +237,14 @@ impl Shard {
         self.expanded += group.entries.len();
         let slots = group.entries.iter().map(|entry| entry.slot);
         let taken = self.outbox.expand(&mut self.conns, slots, run);
+        if taken > 0 {
+            let addressees = Addressees {
+                app,
+                kind,
+                subscribers: taken as u32,
+            };
+            self.outbox.palette.address(run, addressees);
+        }
         let frames = self.outbox.palette.frames(run) as usize;
         self.counters.delivered += (taken * frames) as u64;
         let counters = self.counters.app(app);

@@ -35,6 +35,8 @@ impl Shard {
             ..
         } = publish;
         self.counters.published += 1;
+        // What an app that is going has cached is dropped, and nothing new takes its place.
+        let cached = cached && self.apps.is_live(app);
         let table = self.homes.table(app);
         let key = match table
             .find(hash, app, &name)
@@ -98,10 +100,8 @@ impl Shard {
         round: u32,
         ask: Option<Ticket>,
     ) {
-        let channel = self.homes.find_or_insert(key);
-        let before = channel.subscriptions();
-        channel.set_source(source, subscribers, round);
-        let count = channel.subscriptions();
+        let before = self.homes.find_or_insert(key).subscriptions();
+        let count = self.homes.set_source(key, source, subscribers, round);
         let told = (count != before).then(|| self.on_count(key, count));
         if let Some(ticket) = ask {
             let cache = self.cached(key);
@@ -121,6 +121,9 @@ impl Shard {
             return Cache::None;
         }
         self.expire_cached();
+        if !self.apps.is_live(key.app) {
+            return Cache::Miss;
+        }
         let Some((_, channel)) = self.homes.find(key) else {
             return Cache::Miss;
         };
@@ -168,7 +171,7 @@ impl Shard {
             .join(ticket.session, ticket.subscription, member);
         debug_assert_eq!(first == JoinedAs::First, !known, "{}", key.name);
         let count = channel.count_of(source) + 1;
-        channel.set_source(source, count, round);
+        self.homes.set_source(key, source, count, round);
         let succeeded = Frame::text(|out| {
             let channel = self.homes.peek(key.hash, key.app, &key.name);
             let members = channel.into_iter().flat_map(HomeChannel::members);
@@ -205,7 +208,7 @@ impl Shard {
             .iter()
             .find(|s| s.shard == session.shard)
             .map_or(0, |s| s.round);
-        channel.set_source(session.shard, count, round);
+        self.homes.set_source(key, session.shard, count, round);
         if let LeftAs::Last(piece) = left {
             let removed = Frame::text(|out| outbound::member_removed(out, &key.name, &piece));
             self.announce(key, removed, None);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Now;
+use crate::pusher::channel::ChannelKind;
 use crate::pusher::presence::RosterPiece;
 
 use super::channel::ChannelKey;
@@ -129,8 +130,8 @@ impl HomeChannel {
         self.roster().into_iter().flat_map(Roster::iter)
     }
 
-    /// Sets how many subscriptions a shard has.
-    pub(super) fn set_source(&mut self, shard: ShardId, count: u32, round: u32) {
+    /// Sets how many subscriptions a shard has. See [`Homes::set_source`].
+    fn set_source(&mut self, shard: ShardId, count: u32, round: u32) {
         let at = self.sources.iter().position(|source| source.shard == shard);
         match (at, count) {
             (Some(at), 0) => {
@@ -164,10 +165,16 @@ impl HomeChannel {
     }
 }
 
+/// How many channels of each kind are occupied.
+pub type Occupied = [u32; ChannelKind::ALL.len()];
+
 /// The channels at home on a shard, and the memory of cached events.
 #[derive(Default)]
 pub struct Homes {
     apps: Vec<ChannelTable<HomeChannel>>,
+    /// By app, like the tables. Changed where a channel's first source comes and its last one goes,
+    /// and nowhere else.
+    occupied: Vec<Occupied>,
     cache_bytes: u64,
     /// Cached events, oldest first; an entry whose stamp is not the channel's is stale.
     cache_order: VecDeque<(Arc<ChannelKey>, u64)>,
@@ -204,6 +211,64 @@ impl Homes {
         self.table(key.app)
             .at(index)
             .expect("the index was found or made on the line above")
+    }
+
+    /// Sets how many subscriptions a shard has of a channel; gives how many there are then.
+    pub(super) fn set_source(
+        &mut self,
+        key: &Arc<ChannelKey>,
+        shard: ShardId,
+        count: u32,
+        round: u32,
+    ) -> u32 {
+        let channel = self.find_or_insert(key);
+        let before = channel.sources.is_empty();
+        channel.set_source(shard, count, round);
+        let after = channel.sources.is_empty();
+        let subscriptions = channel.subscriptions();
+        if before == after {
+            return subscriptions;
+        }
+        let (app, kind) = (key.app as usize, ChannelKind::of(&key.name) as usize);
+        if self.occupied.len() <= app {
+            self.occupied.resize(app + 1, Occupied::default());
+        }
+        match after {
+            true => self.occupied[app][kind] -= 1,
+            false => self.occupied[app][kind] += 1,
+        }
+        subscriptions
+    }
+
+    /// Occupied channels at home here, by the index of the app.
+    pub fn occupied(&self) -> &[Occupied] {
+        &self.occupied
+    }
+
+    /// Drops the cached events of an app, at most `walk_max` channels of it, from the place `end`
+    /// downwards; where to go on, if anything is left.
+    pub(super) fn forget_cached(
+        &mut self,
+        app: u32,
+        end: Option<u32>,
+        walk_max: usize,
+    ) -> Option<u32> {
+        let table = self.table(app);
+        let end = end.unwrap_or_else(|| table.places());
+        let start = end.saturating_sub(walk_max as u32);
+        for index in (start..end).rev() {
+            let Some(channel) = self.table(app).at(index) else {
+                continue;
+            };
+            let cached = channel.kept.as_mut().and_then(|kept| kept.cached.take());
+            if let Some(cached) = cached {
+                let key = Arc::clone(&channel.key);
+                self.cache_bytes -= cached.frame.bytes().len() as u64;
+                self.cached -= 1;
+                self.tidy(&key);
+            }
+        }
+        (start > 0).then_some(start)
     }
 
     /// Forgets a channel that nobody needs.
@@ -331,5 +396,57 @@ impl Homes {
             self.cache_order.pop_front();
         }
         evicted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(app: u32, name: &str) -> Arc<ChannelKey> {
+        let hash = name.bytes().map(u64::from).sum();
+        Arc::new(ChannelKey {
+            hash,
+            app,
+            name: name.into(),
+        })
+    }
+
+    #[test]
+    fn what_an_app_has_cached_is_forgotten_little_by_little_and_nothing_else() {
+        let mut homes = Homes::default();
+        for nth in 0..10 {
+            for app in [1, 2] {
+                let frame = Frame::new(vec![0; 8]);
+                homes.keep(&key(app, &format!("cache-{nth}")), frame, Now(100));
+            }
+        }
+        homes.set_source(&key(1, "cache-3"), 0, 1, 1);
+        let (mut end, mut steps) = (None, 0);
+        loop {
+            steps += 1;
+            end = homes.forget_cached(1, end, 4);
+            if end.is_none() {
+                break;
+            }
+        }
+        assert_eq!((steps, homes.cache_bytes()), (3, 80));
+        // The one that somebody is subscribed to is still there, without its event.
+        let left: Vec<_> = homes.iter().map(|channel| channel.key.app).collect();
+        assert_eq!(left, [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+        assert_eq!(homes.expire(Now(100), u64::MAX), 0);
+        assert_eq!((homes.cache_bytes(), homes.cached), (0, 0));
+    }
+
+    #[test]
+    fn a_channel_is_occupied_from_its_first_source_to_its_last() {
+        let mut homes = Homes::default();
+        let room = key(1, "presence-room");
+        let presence = ChannelKind::Presence as usize;
+        for (shard, count, expected) in [(0, 2, 1), (1, 1, 1), (0, 0, 1), (1, 0, 0), (1, 0, 0)] {
+            homes.set_source(&room, shard, count, 1);
+            assert_eq!(homes.occupied()[1][presence], expected);
+        }
+        assert_eq!(homes.occupied()[0], Occupied::default());
     }
 }

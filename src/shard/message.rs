@@ -9,8 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
-use crate::clock::Now;
+use crate::app::AppTable;
+use crate::clock::{Micros, Now};
 use crate::pusher::dialect::Dialect;
 use crate::pusher::outbound::write_text_frame;
 use crate::pusher::socket_id::SocketId;
@@ -18,6 +20,7 @@ use crate::ws::frame::FrameHeader;
 
 use super::channel::ChannelKey;
 use super::question::{Answer, Question};
+use super::sample::Sample;
 
 /// Room for a frame of usual size, so that building one allocates once.
 const FRAME_BYTES_USUAL: usize = 512;
@@ -54,26 +57,44 @@ pub struct ReplyTo {
 /// One event, finished: WebSocket header and JSON text, built once and shared by every subscriber.
 pub struct Frame {
     bytes: Bytes,
+    accepted: Micros,
 }
 
 impl Frame {
     /// Takes a complete server frame, header included.
     pub fn new(bytes: Vec<u8>) -> Arc<Self> {
+        Self::published(bytes, Micros::default())
+    }
+
+    /// The same, of an event that was accepted at that moment: how long its delivery took is
+    /// counted.
+    pub fn published(bytes: Vec<u8>, accepted: Micros) -> Arc<Self> {
         Arc::new(Self {
             bytes: Bytes::from(bytes),
+            accepted,
         })
     }
 
     /// A text frame around the JSON that `write` writes.
     pub fn text(write: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
+        Self::text_of(Micros::default(), write)
+    }
+
+    /// The same, of an event that was accepted at that moment.
+    pub fn text_of(accepted: Micros, write: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
         let mut bytes = Vec::with_capacity(FRAME_BYTES_USUAL);
         write_text_frame(&mut bytes, write);
-        Self::new(bytes)
+        Self::published(bytes, accepted)
+    }
+
+    /// When the event was accepted; "never" for what the server itself says.
+    pub fn accepted(&self) -> Micros {
+        self.accepted
     }
 
     /// The same event with the prefix of a dialect, where it is one of the platform.
     pub fn translated(&self, dialect: Dialect) -> Arc<Self> {
-        Self::text(|out| {
+        Self::text_of(self.accepted, |out| {
             let start = out.len();
             out.extend_from_slice(self.payload());
             dialect.translate(out, start);
@@ -245,6 +266,11 @@ pub enum ShardMessage {
     /// From a home to the shard of an HTTP connection. If lost, the request answers 503 after its
     /// deadline: elastic.
     Answer { to: ReplyTo, answer: Box<Answer> },
+    /// From the side thread: the apps are these from here on. If lost, this shard disagrees with
+    /// the others about limits and keys: the sender waits for room.
+    Apps(Arc<AppTable>),
+    /// From the side thread: how is it? If lost, a scrape says that this shard did not answer.
+    Sample(oneshot::Sender<Box<Sample>>),
     /// From the main thread: close every session, the last one before `until`. If lost, the process
     /// is ended at its deadline; the sender waits for room.
     Drain { until: Now },

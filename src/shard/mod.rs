@@ -13,15 +13,18 @@
 //! | sessions whose held frames may go on | `take_resumed` | `Joined` |
 //! | answers to HTTP requests | `take_answers` | `Answer` |
 //! | what back ends are told | `take_webhooks` | homes |
+//! | a sample of itself | `take_sampling`, `sample` | `Sample` |
 //! | connections to look at | `outbox.outcomes`, `take_expired`, `take_released` | flush, `on_time`, `on_departed` |
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::app::{App, AppTable, ConnectionQuota};
-use crate::clock::Now;
-use crate::metrics::Counters;
+use crate::clock::{Micros, Now};
+use crate::metrics::{Audience, Counters};
 use crate::pusher::inbound;
 use crate::pusher::socket_id::SocketIdKey;
 
@@ -46,8 +49,11 @@ pub mod outbox;
 pub mod palette;
 pub mod publish;
 pub mod question;
+pub mod reload;
 pub mod roster;
+pub mod sample;
 pub mod session;
+pub mod spread;
 pub mod subscribe;
 pub mod table;
 pub mod text;
@@ -68,6 +74,9 @@ use leave::Leaving;
 use message::{ReplyTo, SessionKey, ShardId, ShardMessage};
 use outbox::Outbox;
 use question::Answer;
+use reload::Forgetting;
+use sample::{High, Sample};
+use spread::Spread;
 use webhook::Webhook;
 use wheel::Wheel;
 
@@ -86,6 +95,8 @@ pub struct Budgets {
     pub leaving: usize,
     /// Due entries of the wheel.
     pub due: usize,
+    /// Slots that a spread looks at.
+    pub slots: usize,
     /// Sends.
     pub sends: usize,
     /// Sends that the bulk list is sure of.
@@ -99,6 +110,7 @@ impl Default for Budgets {
             expansions: 65_536,
             leaving: 4096,
             due: 1024,
+            slots: 65_536,
             sends: 256,
             sends_bulk: 64,
         }
@@ -134,6 +146,8 @@ pub struct Settings {
     pub outbox: OutboxLimits,
     /// A blocked connection that takes nothing for so long is closed with 4100.
     pub stall_max: Duration,
+    /// Sessions of an app that was removed or disabled are closed spread over this time.
+    pub close_spread: Duration,
     /// Messages an inbox holds; publishes are admitted below three quarters (decisions 28).
     pub inbox_depth_max: usize,
     /// Bytes not yet tried, and their age, beyond which a shard is behind.
@@ -180,6 +194,8 @@ pub struct Shard {
     capacity: Arc<ConnectionQuota>,
     capacity_max: Option<u64>,
     now: Now,
+    /// The same clock, read for each piece of input and each batch of sends.
+    moment: Micros,
     /// Time without the shard's own stalls: whatever is asked of clients runs on it (decisions 41).
     time: Now,
     /// The second of that time in which stalled connections were last looked for.
@@ -210,7 +226,10 @@ pub struct Shard {
     /// Connections of terminated users that are to be closed.
     terminated: VecDeque<SessionKey>,
     wheel: Wheel,
-    draining: Option<time::Draining>,
+    spread: Option<Spread>,
+    forgetting: Vec<Forgetting>,
+    inbox_high: High,
+    sampling: Vec<oneshot::Sender<Box<Sample>>>,
     scratch: inbound::Scratch,
     resumed: Vec<SessionKey>,
     answers: Vec<(ReplyTo, Answer)>,
@@ -276,6 +295,7 @@ impl Shard {
             capacity,
             capacity_max,
             now: Now::default(),
+            moment: Micros::default(),
             time: Now::default(),
             stalls_watched: 0,
             conns: Connections::new(id),
@@ -297,7 +317,10 @@ impl Shard {
             leaving: VecDeque::new(),
             terminated: VecDeque::new(),
             wheel: Wheel::default(),
-            draining: None,
+            spread: None,
+            forgetting: Vec::new(),
+            inbox_high: High::default(),
+            sampling: Vec::new(),
             scratch: inbound::Scratch::default(),
             resumed: Vec::new(),
             answers: Vec::new(),
@@ -373,6 +396,8 @@ impl Shard {
             ShardMessage::CloseUser { user, round } => self.on_close_user(&user, round),
             ShardMessage::Ask { question, from } => self.on_ask_at_home(*question, from),
             ShardMessage::Answer { to, answer } => self.on_answer(to, *answer),
+            ShardMessage::Apps(apps) => self.on_apps(apps),
+            ShardMessage::Sample(to) => self.sampling.push(to),
             ShardMessage::Drain { until } => self.on_drain(until),
         }
     }
@@ -454,6 +479,8 @@ impl Shard {
         for (peer, seen) in self.peers.iter_mut().zip(peers) {
             *peer = seen;
         }
+        let inbox_depth = self.peers[usize::from(self.id)].inbox_depth;
+        self.inbox_high.note(self.now, inbox_depth);
         let behind = |(peer, interested): (&Peer, &bool)| *interested && peer.behind;
         self.congested = self.left_over > 0 || self.peers.iter().zip(&self.interested).any(behind);
         self.interested.fill(false);
@@ -501,6 +528,20 @@ impl Shard {
     /// What the kernel said of the send at `index` of the batch.
     pub fn on_sent(&mut self, index: usize, sent: Sent) {
         self.outbox.on_sent(&mut self.conns, index, sent, self.time);
+    }
+
+    /// The results of a batch are in: counts how long it took to try everybody a run was for.
+    pub fn on_flushed(&mut self, moment: Micros) {
+        self.moment = moment;
+        for (accepted, run) in self.outbox.palette.delivered.drain(..) {
+            let micros = moment.0.saturating_sub(accepted.0);
+            self.counters
+                .deliveries
+                .record(Duration::from_micros(micros));
+            let audience = (run.kind, Audience::of(run.subscribers));
+            let latencies = &mut self.counters.app(run.app).latencies;
+            latencies.entry(audience).or_default().record(micros);
+        }
     }
 
     /// The socket takes bytes again.
@@ -563,7 +604,7 @@ impl Shard {
     /// barrier of a drain.
     pub fn is_quiet(&self) -> bool {
         let is_busy = |slot| matches!(self.phase(slot), Phase::Open | Phase::Closing);
-        self.draining.is_some()
+        self.is_draining()
             && self.leaving.is_empty()
             && self.terminated.is_empty()
             && self.leftovers() == 0
@@ -584,6 +625,11 @@ impl Shard {
     /// Answers to questions of HTTP connections.
     pub fn take_answers(&mut self, into: &mut Vec<(ReplyTo, Answer)>) {
         into.append(&mut self.answers);
+    }
+
+    /// Who wants to know how the shard is.
+    pub fn take_sampling(&mut self, into: &mut Vec<oneshot::Sender<Box<Sample>>>) {
+        into.append(&mut self.sampling);
     }
 
     /// The app table of the shard.
@@ -618,5 +664,6 @@ impl Shard {
             || !self.leaving.is_empty()
             || !self.terminated.is_empty()
             || !self.open_runs.is_empty()
+            || !self.forgetting.is_empty()
     }
 }

@@ -93,7 +93,7 @@ impl Shard {
             .is_some_and(|max| self.capacity.taken() > max)
         {
             CloseReason::OverCapacity
-        } else if self.draining.is_some() {
+        } else if self.is_draining() {
             CloseReason::Restart
         } else {
             return Ok((Arc::clone(app), protocol));

@@ -156,6 +156,11 @@ impl Outbox {
         may_grow.then_some(run)
     }
 
+    /// Connections with a queue of pieces.
+    pub fn queues(&self) -> usize {
+        self.spills.len()
+    }
+
     /// Appends a run to every entry's connection; returns how many took it. The run is open: the
     /// caller still holds it.
     pub fn expand(

@@ -9,7 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::clock::Now;
+use crate::clock::{Micros, Now};
+use crate::pusher::channel::ChannelKind;
 use crate::ws::frame::server_frame_bytes;
 
 use super::message::Frame;
@@ -63,10 +64,21 @@ struct Run {
     /// Tells tenants of the same index apart.
     serial: u32,
     born: Now,
+    /// When the first event in it was accepted; "never" where it has none.
+    accepted: Micros,
+    addressees: Option<Addressees>,
     /// Answers to one connection.
     private: bool,
     /// Not WebSocket frames: indivisible, and not to be appended to.
     opaque: bool,
+}
+
+/// Whom a run of events is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addressees {
+    pub app: u32,
+    pub kind: ChannelKind,
+    pub subscribers: u32,
 }
 
 /// All runs of a shard.
@@ -78,6 +90,8 @@ pub struct Palette {
     serial: u32,
     bytes: u64,
     fresh_bytes: u64,
+    /// Runs of events that nobody has yet to try any more, since the list was last taken.
+    pub delivered: Vec<(Micros, Addressees)>,
     /// Runs in the order of birth, for the age of the oldest fresh one; entries may be stale.
     ages: VecDeque<(u32, u32)>,
 }
@@ -86,8 +100,10 @@ impl Palette {
     /// A run that begins with a shared frame. It is open: the caller holds one fresh reference.
     pub fn open(&mut self, frame: Arc<Frame>, now: Now) -> RunId {
         let bytes = frame.bytes().len() as u64;
+        let accepted = frame.accepted();
         let id = self.insert(Body::Shared(frame), now, false);
         let run = &mut self.runs[id.0 as usize];
+        run.accepted = accepted;
         run.refs = 1;
         run.fresh = 1;
         run.frames = 1;
@@ -110,6 +126,9 @@ impl Palette {
             joined.extend_from_slice(frame.bytes());
         }
         run.frames += 1;
+        if run.accepted == Micros::default() {
+            run.accepted = frame.accepted();
+        }
         self.bytes += frame.bytes().len() as u64;
         self.fresh_bytes += frame.bytes().len() as u64;
     }
@@ -145,6 +164,8 @@ impl Palette {
             frames: 0,
             serial: self.serial,
             born,
+            accepted: Micros::default(),
+            addressees: None,
             private,
             opaque: false,
         };
@@ -236,6 +257,11 @@ impl Palette {
         }
     }
 
+    /// Says whom an open run is for, so that [`Palette::delivered`] tells of it.
+    pub fn address(&mut self, id: RunId, addressees: Addressees) {
+        self.runs[id.0 as usize].addressees = Some(addressees);
+    }
+
     /// A holder has been tried and refused: it keeps the run, which may no longer be fresh.
     pub fn tried(&mut self, id: RunId) {
         let run = &mut self.runs[id.0 as usize];
@@ -245,7 +271,12 @@ impl Palette {
         debug_assert!(run.fresh > 0);
         run.fresh -= 1;
         if run.fresh == 0 {
+            let (accepted, addressees) = (run.accepted, run.addressees);
             self.fresh_bytes -= self.len(id) as u64;
+            if accepted != Micros::default() {
+                self.delivered
+                    .extend(addressees.map(|addressees| (accepted, addressees)));
+            }
         }
     }
 
@@ -345,6 +376,32 @@ mod tests {
         );
         palette.release(run, true);
         assert_eq!((palette.bytes(), palette.held()), (0, 0));
+    }
+
+    #[test]
+    fn a_run_of_events_is_told_of_once_when_the_last_holder_has_been_tried() {
+        let addressees = Addressees {
+            app: 3,
+            kind: ChannelKind::Public,
+            subscribers: 2,
+        };
+        let mut palette = Palette::default();
+        for (first, second, told) in [(70, 90, Some(70)), (0, 90, Some(90)), (0, 0, None)] {
+            let run = palette.open(Frame::published(b"one".to_vec(), Micros(first)), Now(1));
+            palette.join(run, &Frame::published(b"two".to_vec(), Micros(second)));
+            palette.hold(run, 2, 1);
+            palette.address(run, addressees);
+            palette.release(run, true);
+            palette.tried(run);
+            assert!(palette.delivered.is_empty());
+            palette.release(run, true);
+            let told = told.map(|accepted| (Micros(accepted), addressees));
+            assert_eq!(palette.delivered.pop(), told);
+            palette.release(run, false);
+            palette.release(run, false);
+            assert!(palette.delivered.is_empty());
+            assert_eq!(palette.held(), 0);
+        }
     }
 
     #[test]

@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn occupy(homes: &mut Homes, key: &Arc<ChannelKey>, subscribers: u32) {
-        homes.find_or_insert(key).set_source(0, subscribers, 1);
+        homes.set_source(key, 0, subscribers, 1);
         homes.tidy(key);
     }
 

@@ -1,9 +1,9 @@
-//! What time does to a shard: liveness, stalled consumers, the spread of a drain.
+//! What time does to a shard: liveness, stalled consumers.
 //!
 //! Deadlines of clients run on the shard's own time, which stands still while the shard does: after
 //! a stall nobody is closed for a silence that was ours (decisions 41).
 
-use crate::clock::Now;
+use crate::clock::{Micros, Now};
 use crate::pusher::error::CloseReason;
 use crate::pusher::outbound;
 use crate::ws::frame::{self, OpCode};
@@ -16,20 +16,6 @@ use super::{Probe, Shard};
 /// A turn that begins so much later than the last one follows a stall; a parked shard wakes each
 /// second.
 const STALL_MS: u64 = 2000;
-
-/// A drain closes at least so many connections a second in the whole process (WebSocket spec 5.4).
-const DRAIN_PER_SEC_MIN: u64 = 1000;
-
-/// Closing all sessions, spread over the time that is left.
-#[derive(Clone, Copy, Debug)]
-pub struct Draining {
-    started: Now,
-    until: Now,
-    /// Slots to look at, downwards.
-    next: u32,
-    total: u32,
-    closed: u32,
-}
 
 impl Shard {
     /// Seconds of the shard's own time.
@@ -50,13 +36,23 @@ impl Shard {
         self.now = now;
     }
 
+    /// What comes next has come at this moment.
+    pub fn on_moment(&mut self, moment: Micros) {
+        self.moment = moment;
+    }
+
+    /// The moment of what is being handled.
+    pub fn moment(&self) -> Micros {
+        self.moment
+    }
+
     /// The time of the turn.
     pub fn now(&self) -> Now {
         self.now
     }
 
-    /// Looks at the connections that are due, within the turn's budget; goes on with a drain and
-    /// with the ends of terminated users.
+    /// Looks at the connections that are due, and goes on with what is done little by little, within
+    /// the turn's budgets.
     pub fn turn_wheel(&mut self) {
         let secs = self.time_secs();
         let mut budget = self.settings.budgets.due.max(1);
@@ -68,7 +64,8 @@ impl Shard {
         }
         self.end_count_windows();
         self.close_terminated();
-        self.go_on_draining();
+        self.go_on_closing();
+        self.forget_cached();
     }
 
     fn on_due(&mut self, slot: u32, secs: u32) {
@@ -175,50 +172,5 @@ impl Shard {
                 self.close_for(slot, CloseReason::SlowConsumer);
             }
         }
-    }
-
-    /// The process is ending: new sessions are refused, the others closed with 4200 before `until`.
-    pub(super) fn on_drain(&mut self, until: Now) {
-        if self.draining.is_some() {
-            return;
-        }
-        self.draining = Some(Draining {
-            started: self.now,
-            until,
-            next: self.conns.slots(),
-            total: self.conns.len() as u32,
-            closed: 0,
-        });
-        self.go_on_draining();
-    }
-
-    /// Whether the shard is closing its sessions.
-    pub fn is_draining(&self) -> bool {
-        self.draining.is_some()
-    }
-
-    /// Whether the time of a drain is over.
-    pub fn is_drain_over(&self) -> bool {
-        self.draining
-            .is_some_and(|draining| self.now >= draining.until)
-    }
-
-    fn go_on_draining(&mut self) {
-        let Some(mut draining) = self.draining else {
-            return;
-        };
-        let elapsed = self.now.0.saturating_sub(draining.started.0);
-        let span = draining.until.0.saturating_sub(draining.started.0);
-        let rate = DRAIN_PER_SEC_MIN.div_ceil(u64::from(self.settings.shards));
-        let spread = (u64::from(draining.total) * elapsed).checked_div(span);
-        let due = spread.unwrap_or(u64::MAX).max(rate * elapsed / 1000);
-        while draining.next > 0 && (u64::from(draining.closed) < due || elapsed >= span) {
-            draining.next -= 1;
-            if self.conns.peek(draining.next).phase == Phase::Open {
-                draining.closed += 1;
-                self.close_for_in(draining.next, List::Bulk, CloseReason::Restart);
-            }
-        }
-        self.draining = Some(draining);
     }
 }

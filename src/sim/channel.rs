@@ -42,10 +42,14 @@ pub(super) struct Channel {
     /// Whether subscribers are told how many they are: then all of it is written when the home
     /// takes it, since its clock decides which counts are told.
     pub(super) counted: bool,
+    /// A reload has changed that: who was there before may never have been told.
+    pub(super) recounted: bool,
     /// Subscriptions that the home was told of, by shard.
     pub(super) told: Vec<u32>,
     /// The last event of the API that the home has taken, and when it expires.
     pub(super) cached: Option<(Rc<str>, Now)>,
+    /// Nothing is kept any more: the home knows that the app was removed.
+    pub(super) dropped: bool,
     /// By shard, where in the log its clients are at least: nobody who comes later gets less.
     pub(super) seen: Vec<usize>,
 }
@@ -59,19 +63,28 @@ impl Channel {
         shards: u16,
     ) -> Self {
         let members_max = settings.presence_members_max as usize;
-        let counted = settings.subscription_count == SubscriptionCount::On;
-        Self {
+        let mut channel = Self {
             app,
             name,
             home: usize::from(home),
             log: Vec::new(),
             roster: Vec::new(),
             members_max,
-            counted: counted && !name.starts_with("presence-"),
+            counted: false,
+            recounted: false,
             told: vec![0; usize::from(shards)],
             cached: None,
+            dropped: false,
             seen: vec![0; usize::from(shards)],
-        }
+        };
+        channel.set_counted(settings);
+        channel
+    }
+
+    /// Whether the app's settings have counts told.
+    pub(super) fn set_counted(&mut self, settings: &AppSettings) {
+        let on = settings.subscription_count == SubscriptionCount::On;
+        self.counted = on && !self.is_presence();
     }
 
     pub(super) fn is_presence(&self) -> bool {

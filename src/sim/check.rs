@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::pusher::channel::ChannelKind;
+use crate::shard::homes::Occupied;
+
 use super::peer::Kind;
 use super::plan::APPS;
 use super::world::World;
@@ -21,8 +24,14 @@ impl World {
                 "closed for silence, though it answers: {client:?}"
             ),
             Some(4200) => assert!(draining, "told to reconnect without a drain"),
-            Some(4100) => {}
-            Some(4004) => assert_eq!(client.app, 1, "only this app has a quota"),
+            Some(4100 | 4004) => {}
+            Some(code @ (4001 | 4003)) => {
+                let app = client.app;
+                assert!(
+                    self.was(app, code == 4001),
+                    "closed with {code} for nothing"
+                );
+            }
             code => assert_eq!(code, client.closing, "closed without a reason"),
         }
     }
@@ -84,6 +93,26 @@ impl World {
         for channel in 0..self.model.channels.len() {
             self.check_channel(channel, truth.get(&channel).map_or(&[], Vec::as_slice));
         }
+        self.check_occupied();
+    }
+
+    /// What is counted of occupied channels is what a walk over them finds.
+    fn check_occupied(&mut self) {
+        for at in 0..self.nodes.len() {
+            let occupied = self.nodes[at].shard.sample().occupied;
+            for (app, (index, ..)) in APPS.into_iter().enumerate() {
+                let here = self.model.channels.iter().filter(|channel| {
+                    let is_occupied = channel.counts().subscriptions > 0;
+                    channel.home == at && channel.app == app && is_occupied
+                });
+                let mut found = Occupied::default();
+                for channel in here {
+                    found[ChannelKind::of(channel.name) as usize] += 1;
+                }
+                let counted = occupied.get(index as usize).copied();
+                assert_eq!(counted.unwrap_or_default(), found, "app {app} at {at}");
+            }
+        }
     }
 
     /// Counts and members at the home against the sessions themselves.
@@ -133,7 +162,8 @@ impl World {
                 let channel = &self.model.channels[at];
                 // Not if the last one is still on its way: a turn may send to one client only.
                 let has_all = client.has_all(at, &self.model);
-                if channel.counted && has_all && !self.model.counts.has_window(at) {
+                let is_counted = channel.counted && !channel.recounted;
+                if is_counted && has_all && !self.model.counts.has_window(at) {
                     let told = client.counts.get(&at).copied();
                     assert_eq!(
                         told,
@@ -176,7 +206,8 @@ impl World {
                 if let Some(found) = found {
                     assert_eq!(found.counts().subscriptions, 0, "{}", channel.name);
                     assert_eq!(found.members().count(), 0, "{}", channel.name);
-                    assert!(channel.is_cache(), "{} is kept for nothing", channel.name);
+                    let is_kept = channel.is_cache() && !channel.dropped;
+                    assert!(is_kept, "{} is kept for nothing", channel.name);
                 }
                 found.is_some()
             });
@@ -187,9 +218,11 @@ impl World {
             );
         }
         assert_eq!(self.capacity.taken(), 0);
-        for app in self.scene.apps.iter() {
+        let last = self.tables.last().expect("there is one from the start");
+        for app in last.iter().chain(last.closing()) {
             assert_eq!(app.quota.taken(), 0, "quota of {}", app.id);
         }
+        self.check_occupied();
         assert!(
             self.model
                 .channels

@@ -167,19 +167,20 @@ impl World {
         let Some(client) = self.peers[task.peer].client() else {
             return;
         };
-        let (index, key, _) = APPS[client.app];
+        let (_, key, _) = APPS[client.app];
         node.shard
             .answer_http(slot as u32, |out| out.extend_from_slice(UPGRADED));
-        let app = node
-            .shard
-            .apps()
-            .by_index(index)
-            .cloned()
-            .expect("the app is there");
-        let full = app
-            .settings
-            .connections_max
-            .is_some_and(|max| app.quota.taken() >= max);
+        let refusal = match node.shard.apps().by_id(key) {
+            None => Some(4001),
+            Some(app) if !app.settings.enabled => Some(4003),
+            Some(app) => {
+                let max = app.settings.connections_max;
+                let full = max.is_some_and(|max| app.quota.taken() >= max);
+                full.then_some(4004)
+            }
+        };
+        let draining = node.shard.is_draining();
+        let refusal = refusal.or_else(|| draining.then_some(4200));
         let upgrade = Upgrade {
             key: Some(key),
             protocol: Some(if client.sockudo { "2" } else { "7" }),
@@ -189,12 +190,10 @@ impl World {
             random,
         };
         let opened = node.shard.on_open(slot as u32, upgrade);
-        assert_eq!(opened, !full && !node.shard.is_draining());
-        client.expected.push_back(match (opened, full) {
-            (true, _) => Expect::Greeting,
-            (false, true) => Expect::Error(Some(4004)),
-            (false, false) => Expect::Error(Some(4200)),
-        });
+        assert_eq!(opened, refusal.is_none());
+        client
+            .expected
+            .push_back(refusal.map_or(Expect::Greeting, |code| Expect::Error(Some(code))));
     }
 
     fn text(&mut self, at: usize, slot: usize, action: &Action, text: &str) {

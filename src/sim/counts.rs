@@ -88,7 +88,7 @@ impl Counting {
             let Some(window) = found.and_then(|nth| self.windows.remove(nth)) else {
                 return;
             };
-            if window.changed {
+            if window.changed && channels[window.channel].counted {
                 let channel = &mut channels[window.channel];
                 let count = channel.counts().subscriptions;
                 self.tell(window.channel, channel, count, now);

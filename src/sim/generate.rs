@@ -31,6 +31,7 @@ impl World {
             720..=724 => self.vanish(),
             725..=759 if self.scene.slow => self.change_mood(),
             760..=766 => self.trouble_shard(),
+            767..=769 => self.reload(),
             _ => {}
         }
     }

@@ -30,7 +30,7 @@ impl Mesh {
         self.inboxes.iter().all(VecDeque::is_empty)
     }
 
-    fn room(&self, target: usize) -> usize {
+    pub(super) fn room(&self, target: usize) -> usize {
         self.slots.saturating_sub(self.inboxes[target].len())
     }
 }

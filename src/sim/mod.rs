@@ -8,7 +8,8 @@
 //! 3. Any shard takes the next step of its turn (`turn`, the twin of `net/turn.rs`), so that others
 //!    act between any two of its steps. Tasks (`conn`) read and hold back as `net` does, the carrier
 //!    (`mesh`) fills inboxes of 1, 2 or many slots, the kernel (`kernel`) takes some of the bytes,
-//!    refuses, and gives a descriptor out again as soon as it is closed. Time is turned by hand.
+//!    refuses, and gives a descriptor out again as soon as it is closed. Time is turned by hand, and
+//!    now and then the apps are reloaded (`reload`).
 //! 4. The model (`model`) writes one log per channel in the order in which messages enter the inbox
 //!    of its home, and thereby predicts every text, roster and count.
 //! 5. Clients (`client`) parse their streams and compare byte for byte with the model: exactly once,
@@ -38,6 +39,7 @@ mod mutations;
 mod peer;
 mod plan;
 mod publish;
+mod reload;
 mod session;
 mod slow;
 mod text;

@@ -177,6 +177,36 @@ impl Model {
         }
     }
 
+    /// A table of apps enters an inbox: what comes behind it is judged by it.
+    pub(super) fn on_apps_accepted(&mut self, home: usize, apps: &AppTable) {
+        for channel in self.channels.iter_mut().filter(|c| c.home == home) {
+            if let Some(app) = apps.by_index(APPS[channel.app].0) {
+                channel.members_max = app.settings.presence_members_max as usize;
+            }
+        }
+    }
+
+    /// Every shard has another table, and nothing is under way: who is told counts.
+    pub(super) fn recount(&mut self, apps: &AppTable) {
+        for channel in &mut self.channels {
+            if let Some(app) = apps.by_index(APPS[channel.app].0) {
+                let before = channel.counted;
+                channel.set_counted(&app.settings);
+                channel.recounted |= channel.counted != before;
+            }
+        }
+    }
+
+    /// A home has taken a table of apps: what those that are none any more have cached is dropped.
+    fn on_apps_taken(&mut self, home: usize, apps: &AppTable) {
+        for channel in self.channels.iter_mut().filter(|c| c.home == home) {
+            if !apps.is_live(APPS[channel.app].0) {
+                channel.cached = None;
+                channel.dropped = true;
+            }
+        }
+    }
+
     fn on_publish(&mut self, publish: &Publish) {
         let at = self.at(publish.app, &publish.channel);
         let text = text::payload(publish.frame.bytes());
@@ -277,13 +307,17 @@ impl Model {
     }
 
     /// A message leaves the inbox of its home at `now`, the home's time.
-    pub(super) fn on_taken(&mut self, message: &ShardMessage, now: Now) {
+    pub(super) fn on_taken(&mut self, home: usize, message: &ShardMessage, now: Now) {
         if self.is_counted(message) {
             self.order_counted(message, now);
         }
         let (channel, ticket) = match message {
+            ShardMessage::Apps(apps) => return self.on_apps_taken(home, apps),
             ShardMessage::Publish(publish) if publish.cached => {
                 let at = self.at(publish.app, &publish.channel);
+                if self.channels[at].dropped {
+                    return;
+                }
                 return self.keep(at, text::payload(publish.frame.bytes()), now);
             }
             ShardMessage::Interest {

@@ -125,6 +125,7 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
         expansions: 1,
         leaving: 1,
         due: 1,
+        slots: 1 + chance.below(4),
         sends: 1,
         sends_bulk: chance.below(2),
     };
@@ -145,6 +146,7 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
         cache_bytes_max: 256 << 20,
         counts: count_pace(chance),
         outbox: outbox_limits(chance),
+        close_spread: Duration::from_secs(chance.below(3) as u64),
         stall_max: Duration::from_secs(if brief { 3 } else { 30 }),
         inbox_depth_max: plan.inbox,
         lag_bytes_max: if chance.below(4) == 0 { 200 } else { 64 << 20 },
@@ -167,7 +169,7 @@ fn count_pace(chance: &mut Seed) -> CountPace {
     }
 }
 
-fn subscription_count(chance: &mut Seed) -> SubscriptionCount {
+pub(super) fn subscription_count(chance: &mut Seed) -> SubscriptionCount {
     match chance.below(3) {
         0 => SubscriptionCount::On,
         1 => SubscriptionCount::Off,

@@ -36,6 +36,13 @@ impl World {
             slot: slot as u32,
             generation,
         };
+        // As `api` finds it: neither removed nor switched off.
+        let key = APPS[self.model.channels[request.channels[0]].app].1;
+        let app = node.shard.apps().by_id(key);
+        if app.is_none_or(|app| !app.settings.enabled) {
+            self.model.refuse(request.number);
+            return answer(node, slot, "404", request.number);
+        }
         let publishes = request.channels.iter().zip(0..).map(|(&channel, nth)| {
             let channel = &self.model.channels[channel];
             let app = APPS[channel.app].0;

@@ -1,6 +1,7 @@
 //! A turn of a shard, step by step in the order of `net/turn.rs`, so that other shards can do
 //! something between any two steps.
 
+use crate::clock::Micros;
 use crate::shard::Peer;
 use crate::shard::flush::Sent;
 
@@ -131,7 +132,7 @@ impl World {
             let Some(message) = self.mesh.inboxes[at].pop_front() else {
                 break;
             };
-            self.model.on_taken(&message, node.shard.now());
+            self.model.on_taken(at, &message, node.shard.now());
             node.shard.on_message(message);
             if node.shard.has_expanded_enough() {
                 break;
@@ -157,7 +158,9 @@ impl World {
         for (index, (slot, fd, bytes)) in batch.into_iter().enumerate() {
             self.send(at, index, slot, fd, &bytes);
         }
-        self.nodes[at].shard.on_pings_sent();
+        let shard = &mut self.nodes[at].shard;
+        shard.on_pings_sent();
+        shard.on_flushed(Micros(self.now.0 * 1000));
     }
 
     fn send(&mut self, at: usize, index: usize, slot: u32, fd: i32, bytes: &[u8]) {

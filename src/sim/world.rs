@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::ConnectionQuota;
+use crate::app::{AppTable, ConnectionQuota};
 use crate::clock::Now;
 use crate::pusher::socket_id::SocketIdKey;
 use crate::seed::Seed;
@@ -44,6 +44,8 @@ pub(super) struct Node {
     pub(super) released: Vec<u32>,
     /// What the others see of the shard.
     pub(super) seen: shard::Peer,
+    /// Tables of apps that it has got.
+    pub(super) tables: usize,
     /// It takes no step before.
     pub(super) frozen_until: Now,
     /// It sends nothing before.
@@ -65,6 +67,8 @@ pub(super) struct World {
     pub(super) present: Vec<usize>,
     pub(super) model: Model,
     pub(super) capacity: Arc<ConnectionQuota>,
+    /// All tables of apps that there ever were.
+    pub(super) tables: Vec<Arc<AppTable>>,
     pub(super) trace: Trace,
 }
 
@@ -97,6 +101,7 @@ impl World {
                 departed: Vec::new(),
                 released: Vec::new(),
                 seen: shard::Peer::default(),
+                tables: 1,
                 frozen_until: Now::default(),
                 silent_until: Now::default(),
             }
@@ -114,6 +119,7 @@ impl World {
             present: Vec::new(),
             model,
             capacity,
+            tables: vec![Arc::clone(&scene.apps)],
             trace: Trace::new(),
             scene,
         }
@@ -128,6 +134,7 @@ impl World {
             }
             self.calm();
             self.check_calm();
+            self.recount();
         }
         self.be_silent();
         if self.chance.below(2) == 0 {
@@ -145,6 +152,9 @@ impl World {
         let ms = if frozen { 900 } else { self.scene.step_ms };
         self.now.0 += self.chance.below(ms) as u64;
         let at = self.chance.below(self.nodes.len());
+        if self.nodes[at].tables < self.tables.len() && self.chance.below(8) == 0 {
+            self.hand_table(at);
+        }
         if self.now >= self.nodes[at].frozen_until {
             self.advance(at);
         }
@@ -174,6 +184,7 @@ impl World {
             }
             self.now.0 += 1;
             for at in 0..self.nodes.len() {
+                self.hand_table(at);
                 self.advance(at);
             }
             self.react();
@@ -222,7 +233,7 @@ impl World {
                     peer.to_server.is_empty() && !peer.gone && !task.blocked && !task.left
                 })
         };
-        self.mesh.is_empty() && self.nodes.iter().all(nobody_moves)
+        self.mesh.is_empty() && self.all_have_tables() && self.nodes.iter().all(nobody_moves)
     }
 
     /// Nobody says anything, until whoever answers no ping must have been closed.
@@ -247,7 +258,7 @@ impl World {
             inbox.push_back(ShardMessage::Drain { until });
         }
         self.finish_publishers();
-        while self.now.0 < until.0 + DRAIN_MS {
+        while self.now.0 < until.0 + 2 * DRAIN_MS {
             self.now.0 += self.chance.below(40) as u64;
             for at in 0..self.nodes.len() {
                 self.advance(at);
