@@ -3,252 +3,555 @@
 //! Invariant: every value that comes out of here is within the bounds that its help states, and the
 //! target is this machine unless its owner has said otherwise.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+use serde::{Deserialize, Serialize};
 
-use crate::target::Target;
+use crate::load::Scenario;
+use crate::target::{self, Target};
 
-/// Connections of one run at most: the descriptors of this process usually end it earlier.
-const CONNECTIONS_MAX: i64 = 1_000_000;
+/// Connections of one run at most: the descriptors of its processes usually end it earlier.
+const CONNECTIONS_MAX: i64 = 4_000_000;
+/// Members that the members of all rooms see, at most: each pair has a number in memory.
+const PAIRS_MAX: u64 = 32_000_000;
 
-/// One run.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) target: Target,
-    /// The server, if it is on this machine and may be looked at.
-    pub(crate) pid: Option<u32>,
-    /// Handshakes at once, at most.
-    pub(crate) opening_max: usize,
-    /// The whole run.
-    pub(crate) time_max: Duration,
-    pub(crate) json: Option<PathBuf>,
-    pub(crate) scenario: Scenario,
+/// Puts load on a server of the Pusher Channels protocol and says what it cost.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", subcommand_required = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
 }
 
-/// What is done to the server.
-#[derive(Debug)]
-pub(crate) enum Scenario {
-    Idle(Idle),
-    Fanout(Fanout),
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Opens connections level by level, each subscribed, and leaves them alone: memory, CPU.
+    Connect {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Publishes to channels with many subscribers.
+    Fanout {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        fanout: Fanout,
+    },
+    /// Publishes to channels that nobody is subscribed to: what a publish costs.
+    Publish {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        publish: Publish,
+    },
+    /// Presence rooms whose members send client events, leave and come back.
+    Chat {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        chat: Chat,
+    },
+    /// Connections and subscriptions that come and go.
+    Churn {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        churn: Churn,
+    },
+    /// All at once for a long time: memory must not grow, nothing may be lost.
+    Soak {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        soak: Soak,
+    },
+    /// Says which features the target has.
+    Features {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Is the bare server that checks nothing, for figures to be given as ratios.
+    Floor(Floor),
+    /// Runs a scenario against two servers in turns, and gives their ratios.
+    Pairs(Pairs),
+    /// Sets two runs side by side.
+    Compare(Compare),
+    /// One process of a run with several; started by the first.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// What every scenario needs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The server. Several, separated by commas, share the connections (not: publishes) among them
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:6001",
+        value_delimiter = ','
+    )]
+    pub(crate) target: Vec<String>,
+    /// Precedes every path of the server
+    #[arg(long, default_value = "")]
+    pub(crate) path_prefix: String,
+    /// App that is used
+    #[arg(long, default_value = "app-id")]
+    pub(crate) app_id: String,
+    /// Its key
+    #[arg(long, default_value = "app-key")]
+    pub(crate) app_key: String,
+    /// Its secret
+    #[arg(long, default_value = "app-secret")]
+    pub(crate) app_secret: String,
+    /// Processes of the server, if on this machine: for their CPU and memory
+    #[arg(long, value_name = "PID,..", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
+    /// Before what is measured
+    #[arg(long, default_value = "2", value_parser = value_parser!(u32).range(0..=3_600))]
+    pub(crate) warmup_secs: u32,
+    /// What is measured
+    #[arg(long, default_value = "10", value_parser = value_parser!(u32).range(1..=604_800))]
+    pub(crate) secs: u32,
+    /// How long what is owed is waited for after the end
+    #[arg(long, default_value = "10", value_parser = value_parser!(u32).range(0..=3_600))]
+    pub(crate) tail_secs: u32,
+    /// Bound of the whole run [default: what it should take, and two minutes]
+    #[arg(long, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) secs_max: Option<u32>,
+    /// Processes of this program [default: as many as the descriptor limit asks for]
+    #[arg(long, value_parser = value_parser!(u32).range(1..=250))]
+    pub(crate) processes: Option<u32>,
+    /// Connections of a process that are being opened at once
+    #[arg(long, default_value = "128", value_parser = value_parser!(u32).range(1..=16_384))]
+    pub(crate) opening_max: u32,
+    /// Write the figures there, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write a report there: one page with figures and plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// No line about how it goes while it runs
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Needed for any target that is not this machine
+    #[arg(long)]
+    pub(crate) i_own_this_host: bool,
 }
 
 /// Connections that are subscribed and quiet.
-#[derive(Debug)]
-pub(crate) struct Idle {
-    /// Memory is read at each; ascending.
-    pub(crate) levels: Vec<usize>,
-    pub(crate) channels: usize,
-    /// Between reaching a level and reading memory.
-    pub(crate) settle: Duration,
-    /// How long the last level is watched.
-    pub(crate) rest: Duration,
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+#[group(skip)]
+pub(crate) struct Connect {
+    /// Numbers of connections at which memory is read, ascending
+    #[arg(long, default_value = "9000,18000", value_delimiter = ',', value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) levels: Vec<u32>,
+    /// Channels that they are spread over
+    #[arg(long, default_value = "100", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) channels: u32,
+    /// Kind of the channels
+    #[arg(long, value_enum, default_value = "public")]
+    pub(crate) kind: Kind,
+    /// From a level to the reading of memory
+    #[arg(long, default_value = "3", value_parser = value_parser!(u32).range(0..=600))]
+    pub(crate) settle_secs: u32,
 }
 
-/// One channel with many subscribers.
-#[derive(Debug)]
+/// Channels with many subscribers.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+#[group(skip)]
 pub(crate) struct Fanout {
-    pub(crate) subscribers: usize,
-    /// Further ones that do not read while there are publishes.
-    pub(crate) stalled: usize,
-    pub(crate) pace: Pace,
-    pub(crate) bytes: usize,
-    /// The probes alone.
-    pub(crate) quiet: Duration,
-    /// The probes beside the fan-out.
-    pub(crate) busy: Duration,
-    pub(crate) probe_interval: Duration,
+    /// Connections, each subscribed to one channel
+    #[arg(long, default_value = "1000", value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) subscribers: u32,
+    /// Channels that they are spread over; publishes go to each in turn
+    #[arg(long, default_value = "1", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub(crate) channels: u32,
+    /// Publishes under way at once: the next goes out when one has come to all
+    #[arg(long, default_value = "1", value_parser = value_parser!(u32).range(1..=100_000), conflicts_with_all = ["rate", "queued"])]
+    pub(crate) window: u32,
+    /// Instead: so many go out at once, and as many again when all have come to all
+    #[arg(long, value_parser = value_parser!(u32).range(1..=10_000), conflicts_with = "rate")]
+    pub(crate) queued: Option<u32>,
+    /// Instead: publishes a second, due whatever the server does
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Bytes of data in an event
+    #[arg(long, default_value = "300", value_parser = value_parser!(u32).range(40..=100_000))]
+    pub(crate) bytes: u32,
+    /// Publishes in all [default: as many as the time has room for]
+    #[arg(long, value_parser = value_parser!(u32).range(1..))]
+    pub(crate) publishes: Option<u32>,
+    /// Further subscribers that do not read while there are publishes
+    #[arg(long, default_value = "0", value_parser = value_parser!(u32).range(0..=CONNECTIONS_MAX))]
+    pub(crate) stalled: u32,
+    /// Ask the server other things meanwhile, and before: ping, HTTP, a channel of three
+    #[arg(long)]
+    pub(crate) probes: bool,
+    /// Between two questions of a probe
+    #[arg(long, default_value = "10", value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(crate) probe_ms: u32,
 }
 
-/// When the next publish goes out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Pace {
-    /// So many a second, whatever the server does.
-    Rate(f64),
-    /// As soon as less than so many are with subscribers incompletely.
-    Window(u64),
+/// Publishes without subscribers.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+#[group(skip)]
+pub(crate) struct Publish {
+    /// HTTP connections
+    #[arg(long, default_value = "1", value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(crate) connections: u32,
+    /// Requests under way on each
+    #[arg(long, default_value = "1", value_parser = value_parser!(u32).range(1..=1_024))]
+    pub(crate) pipeline: u32,
+    /// Publishes a second, due whatever the server does [default: as fast as answers come]
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Channels that are published to in turn
+    #[arg(long, default_value = "1", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub(crate) channels: u32,
+    /// Other channels that exist meanwhile, each with a subscriber
+    #[arg(long, default_value = "0", value_parser = value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) existing: u32,
+    /// Bytes of data in an event
+    #[arg(long, default_value = "300", value_parser = value_parser!(u32).range(40..=100_000))]
+    pub(crate) bytes: u32,
+}
+
+/// Presence rooms.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+#[group(skip)]
+pub(crate) struct Chat {
+    /// Presence channels
+    #[arg(long, default_value = "50", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rooms: u32,
+    /// Members of each, a connection and a user of its own each
+    #[arg(long, default_value = "10", value_parser = value_parser!(u32).range(2..=10_000))]
+    pub(crate) members: u32,
+    /// Client events a second of all members together; 0 for none
+    #[arg(long, default_value = "500", value_parser = rate_or_none)]
+    pub(crate) rate: f64,
+    /// Members that leave their room each second, and come back; 0 for none
+    #[arg(long, default_value = "10", value_parser = rate_or_none)]
+    pub(crate) leaves: f64,
+    /// How long they stay away
+    #[arg(long, default_value = "200", value_parser = value_parser!(u32).range(0..=60_000))]
+    pub(crate) away_ms: u32,
+    /// Bytes of data in a client event
+    #[arg(long, default_value = "100", value_parser = value_parser!(u32).range(40..=60_000))]
+    pub(crate) bytes: u32,
+}
+
+/// Coming and going.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+#[group(skip)]
+pub(crate) struct Churn {
+    /// What comes and goes
+    #[arg(long, value_enum, default_value = "connections")]
+    pub(crate) of: Churning,
+    /// Connections at once
+    #[arg(long, default_value = "100", value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) connections: u32,
+    /// Changes a second [default: as fast as the server answers]
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Channels that they are spread over, and change between
+    #[arg(long, default_value = "100", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) channels: u32,
+    /// Kind of the channels
+    #[arg(long, value_enum, default_value = "public")]
+    pub(crate) kind: Kind,
+    /// Of a storm: connections that stay, and get a publish --observed-rate times a second
+    #[arg(long, default_value = "20", value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(crate) observers: u32,
+    /// Of a storm: publishes a second for those who stay
+    #[arg(long, default_value = "20", value_parser = rate)]
+    pub(crate) observed_rate: f64,
+    /// Of a storm: rest between two
+    #[arg(long, default_value = "2", value_parser = value_parser!(u32).range(0..=3_600))]
+    pub(crate) calm_secs: u32,
+}
+
+/// What comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum Churning {
+    /// Connections: connect, subscribe, leave
+    Connections,
+    /// Subscriptions: from one channel to the next
+    Rooms,
+    /// All connections at once, and back
+    Storm,
+}
+
+/// Kinds of channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// Anybody may subscribe
+    Public,
+    /// With a signature
+    Private,
+    /// With a signature and a member
+    Presence,
+}
+
+/// Everything, moderately, for long.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+#[group(skip)]
+pub(crate) struct Soak {
+    /// Subscribers of published channels
+    #[arg(long, default_value = "500", value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) subscribers: u32,
+    /// Channels that they are spread over
+    #[arg(long, default_value = "10", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub(crate) channels: u32,
+    /// Publishes a second
+    #[arg(long, default_value = "100", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Presence rooms
+    #[arg(long, default_value = "20", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rooms: u32,
+    /// Members of each
+    #[arg(long, default_value = "10", value_parser = value_parser!(u32).range(2..=10_000))]
+    pub(crate) members: u32,
+    /// Client events a second
+    #[arg(long, default_value = "100", value_parser = rate_or_none)]
+    pub(crate) chat_rate: f64,
+    /// Members a second that leave and come back
+    #[arg(long, default_value = "10", value_parser = rate_or_none)]
+    pub(crate) leaves: f64,
+    /// Connections a second that come, subscribe and go
+    #[arg(long, default_value = "20", value_parser = rate)]
+    pub(crate) cycles: f64,
+    /// Bytes of data in an event
+    #[arg(long, default_value = "300", value_parser = value_parser!(u32).range(40..=60_000))]
+    pub(crate) bytes: u32,
+}
+
+/// The bare server.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Floor {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Port to listen on; 0 lets the kernel choose one
+    #[arg(long, default_value = "6002")]
+    pub(crate) port: u16,
+    /// Events of a channel that come in one turn leave as one send for each subscriber
+    #[arg(long)]
+    pub(crate) joined: bool,
+    /// A system call for each send, even where io_uring is to be had
+    #[arg(long)]
+    pub(crate) plain_sends: bool,
+    /// Needed to listen for others than this machine: it checks nothing
+    #[arg(long)]
+    pub(crate) i_own_this_host: bool,
+}
+
+/// Two servers in turns.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Pairs {
+    /// Command that starts the first server; {port} in it is replaced
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) a: String,
+    /// Command that starts the second; its figures are what ratios are of
+    #[arg(long, value_name = "COMMAND", default_value = "floor")]
+    pub(crate) b: String,
+    /// Pairs of runs
+    #[arg(long, default_value = "9", value_parser = value_parser!(u32).range(1..=1_000))]
+    pub(crate) pairs: u32,
+    /// CPU that the servers are pinned to
+    #[arg(
+        long,
+        default_value = "0",
+        value_delimiter = ',',
+        value_name = "CPU,.."
+    )]
+    pub(crate) server_cpus: Vec<u16>,
+    /// CPU that this program is pinned to
+    #[arg(
+        long,
+        default_value = "1",
+        value_delimiter = ',',
+        value_name = "CPU,.."
+    )]
+    pub(crate) client_cpus: Vec<u16>,
+    /// Write all runs and their ratios there, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write a report there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// The scenario and its options, behind `--`
+    #[arg(last = true, required = true)]
+    pub(crate) scenario: Vec<String>,
+}
+
+/// Two reports.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Compare {
+    /// What a run with --json has written
+    pub(crate) a: PathBuf,
+    /// What another has
+    pub(crate) b: PathBuf,
+    /// Write both there, side by side in tables and plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Reads the command line.
-pub(crate) fn parse() -> Result<Run, clap::Error> {
-    let mut command = command();
-    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
-    let Some((name, options)) = matches.subcommand() else {
-        return Err(command.error(ErrorKind::MissingSubcommand, "name a scenario"));
+pub(crate) fn parse() -> Result<Command, clap::Error> {
+    parse_from(std::env::args().collect())
+}
+
+/// Reads any command line; the first word is the program.
+pub(crate) fn parse_from(words: Vec<String>) -> Result<Command, clap::Error> {
+    let command = CommandLine::try_parse_from(words)?.command;
+    check(&command)
+        .map_err(|text| CommandLine::command().error(ErrorKind::ValueValidation, text))?;
+    Ok(command)
+}
+
+/// What one option alone does not show.
+fn check(command: &Command) -> Result<(), String> {
+    let rooms = match command {
+        Command::Chat { chat, .. } => Some((chat.rooms, chat.members)),
+        Command::Soak { soak, .. } => Some((soak.rooms, soak.members)),
+        Command::Floor(floor) if !floor.host.is_loopback() && !floor.i_own_this_host => {
+            return Err(foreign(&floor.host.to_string()));
+        }
+        _ => None,
     };
-    let address = *options
-        .get_one::<SocketAddr>("target")
-        .expect("it has a default");
-    if !address.ip().is_loopback() && !options.get_flag("i-own-this-host") {
-        let text = format!(
-            "{address} is not this machine: only its owner may do this to it, and says so with \
-                            --i-own-this-host"
-        );
-        return Err(command.error(ErrorKind::ValueValidation, text));
+    let pairs = rooms.map_or(0, |(rooms, members)| {
+        u64::from(rooms) * u64::from(members).pow(2)
+    });
+    if pairs > PAIRS_MAX {
+        return Err(format!(
+            "--rooms times --members squared is {pairs}; up to {PAIRS_MAX} are allowed"
+        ));
     }
-    let text = |name: &str| {
-        options
-            .get_one::<String>(name)
-            .expect("it has a default")
-            .clone()
-    };
-    let target = Target {
-        address,
-        app_id: text("app-id"),
-        app_key: text("app-key"),
-        app_secret: text("app-secret"),
-    };
-    let scenario = match name {
-        "idle" => Scenario::Idle(idle(options)),
-        _ => Scenario::Fanout(fanout(options)),
-    };
-    Ok(Run {
-        target,
-        pid: options.get_one::<u32>("pid").copied(),
-        opening_max: count(options, "opening-max"),
-        time_max: secs(options, "secs-max"),
-        json: options.get_one::<PathBuf>("json").cloned(),
-        scenario,
-    })
+    Ok(())
 }
 
-fn command() -> Command {
-    let connections = |default| number("subscribers", default, 1, CONNECTIONS_MAX);
-    let idle = Command::new("idle")
-        .about("Connections subscribed to some channels and quiet: memory of each, CPU of all")
-        .arg(
-            Arg::new("levels")
-                .long("levels")
-                .value_delimiter(',')
-                .default_value("9000,18000")
-                .value_parser(value_parser!(u32).range(1..=CONNECTIONS_MAX))
-                .help("Numbers of connections at which memory is read, ascending"),
-        )
-        .arg(number("channels", "100", 1, 1_000_000).help("Channels that they are spread over"))
-        .arg(number("settle-secs", "3", 0, 600).help("Before memory is read"))
-        .arg(number("rest-secs", "10", 1, 3_600).help("How long CPU is watched at the last level"));
-    let fanout = Command::new("fanout")
-        .about("One channel with many subscribers, and three probes beside it")
-        .arg(connections("10000").help("Connections subscribed to the channel"))
-        .arg(
-            number("stalled", "0", 0, CONNECTIONS_MAX)
-                .help("Further ones that do not read while there are publishes"),
-        )
-        .arg(
-            Arg::new("rate")
-                .long("rate")
-                .value_parser(value_parser!(f64))
-                .help("Publishes a second, sent when they are due whatever the server does"),
-        )
-        .arg(
-            number("window", "1", 1, 100_000)
-                .conflicts_with("rate")
-                .help("Publishes under way at once, without --rate"),
-        )
-        .arg(number("bytes", "300", 33, 100_000).help("Bytes of data in an event"))
-        .arg(number("quiet-secs", "5", 1, 3_600).help("Probes without the fan-out"))
-        .arg(number("secs", "10", 1, 3_600).help("Probes beside the fan-out"))
-        .arg(number("probe-ms", "10", 1, 10_000).help("Between two probes of a kind"));
-    Command::new("loadtest")
-        .about("Puts load on a server of the Pusher Channels protocol and says what it cost")
-        .subcommand_required(true)
-        .subcommands([idle, fanout].map(|scenario| scenario.args(common())))
+fn foreign(address: &str) -> String {
+    format!(
+        "{address} is not this machine: only its owner may do this to it, and says so with \
+         --i-own-this-host"
+    )
 }
 
-fn common() -> Vec<Arg> {
-    let text = |name: &'static str, default: &'static str| {
-        Arg::new(name).long(name).default_value(default)
-    };
-    vec![
-        text("target", "127.0.0.1:6001")
-            .value_parser(value_parser!(SocketAddr))
-            .help("Address of the server"),
-        text("app-id", "app-id").help("App that is used"),
-        text("app-key", "app-key").help("Its key"),
-        text("app-secret", "app-secret").help("Its secret"),
-        Arg::new("pid")
-            .long("pid")
-            .value_parser(value_parser!(u32))
-            .help("Process of the server, if it is on this machine: for its CPU and memory"),
-        number("opening-max", "128", 1, 4_096).help("Connections being opened at once"),
-        number("secs-max", "300", 1, 86_400).help("Bound of the whole run"),
-        Arg::new("json")
-            .long("json")
-            .value_parser(value_parser!(PathBuf))
-            .help("Also write the figures there, as JSON"),
-        Arg::new("i-own-this-host")
-            .long("i-own-this-host")
-            .action(ArgAction::SetTrue)
-            .help("Needed for any target that is not this machine"),
-    ]
-}
+impl Common {
+    /// The listeners of the server.
+    ///
+    /// # Errors
+    /// A name that has no address, or a machine that is not this one and not said to be owned.
+    pub(crate) fn targets(&self) -> Result<Vec<Target>, String> {
+        let target = |host: &String| {
+            let address = target::resolve(host).map_err(|error| format!("{host}: {error}"))?;
+            self.allow(address)?;
+            Ok(Target {
+                address,
+                host: host.clone(),
+                path_prefix: self.path_prefix.clone(),
+                app_id: self.app_id.clone(),
+                app_key: self.app_key.clone(),
+                app_secret: self.app_secret.clone(),
+            })
+        };
+        self.target.iter().map(target).collect()
+    }
 
-fn number(name: &'static str, default: &'static str, min: i64, max: i64) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .default_value(default)
-        .value_parser(value_parser!(u32).range(min..=max))
-}
-
-fn idle(options: &ArgMatches) -> Idle {
-    let levels = options.get_many::<u32>("levels").expect("it has a default");
-    let mut levels: Vec<usize> = levels.map(|&level| level as usize).collect();
-    levels.sort_unstable();
-    levels.dedup();
-    Idle {
-        levels,
-        channels: count(options, "channels"),
-        settle: secs(options, "settle-secs"),
-        rest: secs(options, "rest-secs"),
+    fn allow(&self, address: SocketAddr) -> Result<(), String> {
+        match address.ip().is_loopback() || self.i_own_this_host {
+            true => Ok(()),
+            false => Err(foreign(&address.to_string())),
+        }
     }
 }
 
-fn fanout(options: &ArgMatches) -> Fanout {
-    let pace = match options.get_one::<f64>("rate") {
-        Some(&rate) => Pace::Rate(rate.clamp(0.01, 1e6)),
-        None => Pace::Window(count(options, "window") as u64),
-    };
-    Fanout {
-        subscribers: count(options, "subscribers"),
-        stalled: count(options, "stalled"),
-        pace,
-        bytes: count(options, "bytes"),
-        quiet: secs(options, "quiet-secs"),
-        busy: secs(options, "secs"),
-        probe_interval: Duration::from_millis(count(options, "probe-ms") as u64),
+impl Command {
+    /// The scenario, if it is one.
+    pub(crate) fn scenario(self) -> Option<(Common, Scenario)> {
+        match self {
+            Self::Connect { common, connect } => Some((common, Scenario::Connect(connect))),
+            Self::Fanout { common, fanout } => Some((common, Scenario::Fanout(fanout))),
+            Self::Publish { common, publish } => Some((common, Scenario::Publish(publish))),
+            Self::Chat { common, chat } => Some((common, Scenario::Chat(chat))),
+            Self::Churn { common, churn } => Some((common, Scenario::Churn(churn))),
+            Self::Soak { common, soak } => Some((common, Scenario::Soak(soak))),
+            _ => None,
+        }
     }
 }
 
-fn count(options: &ArgMatches, name: &str) -> usize {
-    *options.get_one::<u32>(name).expect("it has a default") as usize
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.01..=1e7).contains(&rate) => Ok(rate),
+        _ => Err("a rate is 0.01 to 10000000 a second".to_owned()),
+    }
 }
 
-fn secs(options: &ArgMatches, name: &str) -> Duration {
-    Duration::from_secs(count(options, name) as u64)
+fn rate_or_none(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { rate(text) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_command_line_is_consistent() {
-        command().debug_assert();
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        parse_from(line.split(' ').map(str::to_owned).collect())
     }
 
     #[test]
-    fn numbers_outside_their_bounds_are_refused() {
-        for arguments in [
-            ["loadtest", "idle", "--channels", "0"],
-            ["loadtest", "idle", "--levels", "0,5"],
-            ["loadtest", "fanout", "--bytes", "32"],
-            ["loadtest", "fanout", "--secs", "3601"],
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn values_outside_their_bounds_are_refused() {
+        for line in [
+            "loadtest connect --channels 0",
+            "loadtest connect --levels 0,5",
+            "loadtest fanout --bytes 39",
+            "loadtest fanout --secs 0",
+            "loadtest fanout --rate 0",
+            "loadtest fanout --rate nan",
+            "loadtest publish --pipeline 1025",
+            "loadtest chat --rooms 1000000 --members 100",
+            "loadtest floor --host 0.0.0.0",
         ] {
-            let error = command().try_get_matches_from(arguments).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{arguments:?}");
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{line}");
         }
+    }
+
+    #[test]
+    fn a_fanout_has_one_pace() {
+        for line in [
+            "loadtest fanout --rate 1 --window 2",
+            "loadtest fanout --queued 2 --window 2",
+            "loadtest fanout --queued 2 --rate 2",
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_a_target_unless_its_owner_says_so() {
+        let targets = |line: &str| {
+            let (common, _) = parse(line).unwrap().scenario().unwrap();
+            common.targets()
+        };
+        assert!(targets("loadtest fanout --target 127.0.0.1:1,[::1]:2").is_ok());
+        let error = targets("loadtest fanout --target 127.0.0.1:1,10.0.0.1:2").unwrap_err();
+        assert!(error.contains("10.0.0.1:2 is not this machine"), "{error}");
+        assert!(targets("loadtest fanout --target 10.0.0.1:2 --i-own-this-host").is_ok());
+        assert!(targets("loadtest fanout --target nowhere").is_err());
     }
 }

@@ -4,17 +4,18 @@
 //! `pusher:ping` to its pong, `GET /up` to its answer, and a publish to a channel of three until
 //! the last of them has it. Each asks at a fixed interval; what should have been asked while an
 //! answer was late counts as late too. The threads ask for precedence over the crowd's, so that
-//! they measure the server and not this program.
+//! they measure the server and not this program. What the target lacks is not asked for.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::features::Features;
 use crate::latency::Latencies;
-use crate::report::Report;
+use crate::outcome::Outcome;
 use crate::sign::Signer;
 use crate::target::Target;
 
@@ -46,18 +47,30 @@ struct Found {
 }
 
 const TRIO: &str = "loadtest-trio";
+/// A server that is silent for so long has failed the run.
+const TIMEOUT: Duration = Duration::from_secs(30);
 const PRECEDENCE: i32 = -10;
 
 impl Probes {
-    /// Connects all three and begins to ask.
-    pub(crate) fn start(target: &Target, interval: Duration) -> io::Result<Self> {
+    /// Connects them and begins to ask.
+    pub(crate) fn start(
+        target: &Target,
+        features: &Features,
+        interval: Duration,
+    ) -> io::Result<Self> {
         let phase = Arc::new(AtomicUsize::new(Phase::Setup as usize));
+        let mut asks = Vec::new();
+        if features.answers_ping {
+            asks.push(("ping to pong", ping(target)?));
+        }
+        if features.has_up && features.keeps_alive {
+            asks.push(("GET /up", up(target)?));
+        }
+        if features.publish.is_ok() && features.keeps_alive {
+            asks.push(("channel of three", trio(target)?));
+        }
         let mut threads = Vec::new();
-        for (name, ask) in [
-            ("ping to pong", ping(target)?),
-            ("GET /up", up(target)?),
-            ("channel of three", trio(target)?),
-        ] {
+        for (name, ask) in asks {
             let phase = Arc::clone(&phase);
             threads.push((
                 name,
@@ -72,7 +85,7 @@ impl Probes {
     }
 
     /// Ends the probes and reports what they found.
-    pub(crate) fn finish(self, report: &mut Report) -> io::Result<()> {
+    pub(crate) fn finish(self, outcome: &mut Outcome) -> io::Result<()> {
         self.enter(Phase::Over);
         let mut found = Vec::new();
         for (name, thread) in self.threads {
@@ -82,16 +95,16 @@ impl Probes {
             let one = joined.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
             found.push((name, one));
         }
-        for (index, group) in ["Probes alone", "Probes beside the fan-out"]
+        for (index, group) in ["Probes alone", "Probes beside the load"]
             .into_iter()
             .enumerate()
         {
             for (name, found) in &found {
-                report.latency(group, name, &found.latencies[index]);
+                outcome.latency(group, name, &found.latencies[index]);
             }
             for (name, found) in found.iter().filter(|(_, found)| found.refused[index] > 0) {
                 let refused = found.refused[index] as f64;
-                report.number(group, &format!("{name}, refused with 503"), refused, "");
+                outcome.figure(group, &format!("{name}, refused with 503"), refused, "");
             }
         }
         Ok(())
@@ -132,7 +145,7 @@ fn ask_on(phase: &AtomicUsize, interval: Duration, mut ask: Ask) -> io::Result<F
 }
 
 fn ping(target: &Target) -> io::Result<Ask> {
-    let mut client = Client::websocket(target)?;
+    let mut client = Client::websocket(target, TIMEOUT)?;
     Ok(Box::new(move || {
         client.send_text(br#"{"event":"pusher:ping","data":{}}"#)?;
         client.await_text(b"pusher:pong")?;
@@ -141,30 +154,28 @@ fn ping(target: &Target) -> io::Result<Ask> {
 }
 
 fn up(target: &Target) -> io::Result<Ask> {
-    let mut client = Client::http(target)?;
-    let request = format!("GET /up HTTP/1.1\r\nHost: {}\r\n\r\n", target.address);
+    let mut client = Client::http(target, TIMEOUT)?;
+    let (prefix, host) = (&target.path_prefix, &target.host);
+    let request = format!("GET {prefix}/up HTTP/1.1\r\nHost: {host}\r\n\r\n");
     Ok(Box::new(move || {
         client.send(request.as_bytes())?;
-        is_taken(client.await_answer()?)
+        is_taken(client.await_answer()?.0)
     }))
 }
 
 fn trio(target: &Target) -> io::Result<Ask> {
-    let mut publisher = Client::http(target)?;
+    let mut publisher = Client::http(target, TIMEOUT)?;
     let signer = Signer::new(target);
     let mut members = Vec::new();
     for _ in 0..3 {
-        let mut member = Client::websocket(target)?;
-        member.subscribe(TRIO)?;
+        let mut member = Client::websocket(target, TIMEOUT)?;
+        member.subscribe(TRIO, None, None)?;
         members.push(member);
     }
     Ok(Box::new(move || {
-        let now_secs = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        publisher.send(&signer.publish(TRIO, "hello", now_secs))?;
+        publisher.send(&signer.publish(TRIO, "hello"))?;
         // The answer comes first; a publish that is refused reaches nobody.
-        if !is_taken(publisher.await_answer()?)? {
+        if !is_taken(publisher.await_answer()?.0)? {
             return Ok(false);
         }
         for member in &mut members {

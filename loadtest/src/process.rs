@@ -1,17 +1,20 @@
 //! What `/proc` tells of a process: CPU, memory, context switches.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// What a process has used up to one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     at: Instant,
-    /// On a CPU, of all threads that still live; from the scheduler's own clock.
-    cpu: Duration,
-    /// Ready to run, while the CPU was with somebody else.
-    delayed: Duration,
+    /// Of each thread that still lives, from the scheduler's own clock: on a CPU, and ready to run
+    /// while the CPU was with somebody else.
+    threads: HashMap<u32, [Duration; 2]>,
     /// In units of 1/100 s, of which the kernel guesses how they divide.
     user_ticks: u64,
     system_ticks: u64,
@@ -19,10 +22,12 @@ pub(crate) struct Sample {
 }
 
 /// What a process used between two moments.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Used {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
+    /// Of the thread that had least rest: on a CPU, or waiting for one.
+    pub(crate) busiest: Duration,
     /// Ready to run, while the CPU was with somebody else: what disturbed the run.
     pub(crate) delayed: Duration,
     pub(crate) switches: u64,
@@ -40,13 +45,47 @@ impl Used {
     pub(crate) fn share(&self, span: Duration) -> f64 {
         span.as_secs_f64() / self.wall.as_secs_f64().max(1e-9)
     }
+
+    /// Several processes, or several threads, as if they were one.
+    pub(crate) fn sum(all: &[Self]) -> Option<Self> {
+        let mut sum = *all.first()?;
+        for one in &all[1..] {
+            let user =
+                sum.user_share * sum.cpu.as_secs_f64() + one.user_share * one.cpu.as_secs_f64();
+            sum.wall = sum.wall.max(one.wall);
+            sum.cpu += one.cpu;
+            sum.busiest = sum.busiest.max(one.busiest);
+            sum.delayed += one.delayed;
+            sum.switches += one.switches;
+            sum.user_share = user / sum.cpu.as_secs_f64().max(1e-9);
+        }
+        Some(sum)
+    }
 }
 
 /// Samples this process or another.
 pub(crate) fn sample(pid: u32) -> io::Result<Sample> {
-    let (mut cpu, mut delayed, mut switches) = (Duration::ZERO, Duration::ZERO, 0);
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let path = task?.path();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+    let threads = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+    let threads: Vec<u32> = threads.collect();
+    sample_threads(Path::new(&format!("/proc/{pid}")), &threads)
+}
+
+/// Samples the calling thread alone.
+pub(crate) fn sample_thread() -> io::Result<Sample> {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    sample_threads(Path::new(&format!("/proc/self/task/{thread}")), &[thread])
+}
+
+/// `whole` has the times in user mode and in the kernel; its tasks the rest.
+fn sample_threads(whole: &Path, tasks: &[u32]) -> io::Result<Sample> {
+    let at = Instant::now();
+    let (mut threads, mut switches) = (HashMap::new(), 0);
+    for &task in tasks {
+        let path = match whole.join("task").exists() {
+            true => whole.join(format!("task/{task}")),
+            false => whole.to_owned(),
+        };
         // A thread may end while we look.
         let Ok(schedstat) = fs::read_to_string(path.join("schedstat")) else {
             continue;
@@ -54,13 +93,13 @@ pub(crate) fn sample(pid: u32) -> io::Result<Sample> {
         let mut nanos = schedstat
             .split(' ')
             .map(|n| Duration::from_nanos(n.parse().unwrap_or(0)));
-        cpu += nanos.next().unwrap_or_default();
-        delayed += nanos.next().unwrap_or_default();
+        let both = [(); 2].map(|()| nanos.next().unwrap_or_default());
+        threads.insert(task, both);
         let status = fs::read_to_string(path.join("status")).unwrap_or_default();
         switches += field(&status, "voluntary_ctxt_switches")
             + field(&status, "nonvoluntary_ctxt_switches");
     }
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let stat = fs::read_to_string(whole.join("stat"))?;
     // Behind the name, which may hold anything: state is field 3, utime field 14.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = |field: usize| {
@@ -70,9 +109,8 @@ pub(crate) fn sample(pid: u32) -> io::Result<Sample> {
             .unwrap_or(0)
     };
     Ok(Sample {
-        at: Instant::now(),
-        cpu,
-        delayed,
+        at,
+        threads,
         user_ticks: ticks(14),
         system_ticks: ticks(15),
         switches,
@@ -84,10 +122,19 @@ impl Sample {
     pub(crate) fn since(&self, earlier: &Self) -> Used {
         let user = self.user_ticks.saturating_sub(earlier.user_ticks);
         let system = self.system_ticks.saturating_sub(earlier.system_ticks);
+        let each = self.threads.iter().map(|(thread, now)| {
+            let before = earlier.threads.get(thread).copied().unwrap_or_default();
+            [0, 1].map(|n| now[n].saturating_sub(before[n]))
+        });
         Used {
             wall: self.at - earlier.at,
-            cpu: self.cpu.saturating_sub(earlier.cpu),
-            delayed: self.delayed.saturating_sub(earlier.delayed),
+            cpu: each.clone().map(|[cpu, _]| cpu).sum(),
+            busiest: each
+                .clone()
+                .map(|[cpu, delayed]| cpu + delayed)
+                .max()
+                .unwrap_or_default(),
+            delayed: each.map(|[_, delayed]| delayed).sum(),
             switches: self.switches.saturating_sub(earlier.switches),
             user_share: user as f64 / (user + system).max(1) as f64,
         }
@@ -95,7 +142,7 @@ impl Sample {
 }
 
 /// Memory of a process in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
     /// All that is resident.
     pub(crate) resident: u64,
@@ -103,13 +150,15 @@ pub(crate) struct Memory {
     pub(crate) anonymous: u64,
 }
 
-/// Reads the memory of a process of this user.
-pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    Ok(Memory {
-        resident: field(&rollup, "Rss") << 10,
-        anonymous: field(&rollup, "Anonymous") << 10,
-    })
+/// Reads the memory of processes of this user, together.
+pub(crate) fn memory(pids: &[u32]) -> io::Result<Memory> {
+    let mut sum = Memory::default();
+    for pid in pids {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        sum.resident += field(&rollup, "Rss") << 10;
+        sum.anonymous += field(&rollup, "Anonymous") << 10;
+    }
+    Ok(sum)
 }
 
 /// The number behind `name:` at the start of a line; 0 without it.
@@ -130,17 +179,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_uses_memory_and_cpu() {
+    fn this_process_and_thread_use_memory_and_cpu() {
         let pid = std::process::id();
-        let before = sample(pid).unwrap();
+        let (process, thread) = (sample(pid).unwrap(), sample_thread().unwrap());
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(30) {}
-        let used = sample(pid).unwrap().since(&before);
-        assert!(
-            used.cpu > Duration::ZERO && used.wall >= Duration::from_millis(30),
-            "{used:?}"
-        );
-        let memory = memory(pid).unwrap();
+        let process = sample(pid).unwrap().since(&process);
+        let thread = sample_thread().unwrap().since(&thread);
+        for used in [process, thread] {
+            assert!(
+                used.cpu > Duration::ZERO && used.wall >= Duration::from_millis(30),
+                "{used:?}"
+            );
+            assert!(used.busiest <= used.cpu + used.delayed, "{used:?}");
+        }
+        assert_eq!(thread.busiest, thread.cpu + thread.delayed);
+        let memory = memory(&[pid]).unwrap();
         assert!(
             memory.anonymous > 0 && memory.anonymous <= memory.resident,
             "{memory:?}"
@@ -154,5 +208,20 @@ mod tests {
         assert_eq!(field(text, "nonvoluntary_ctxt_switches"), 3);
         assert_eq!(field(text, "Rss"), 12);
         assert_eq!(field(text, "Pss"), 0);
+    }
+
+    #[test]
+    fn several_processes_are_summed() {
+        let one = |cpu: u64, user_share: f64| Used {
+            wall: Duration::from_secs(10),
+            cpu: Duration::from_secs(cpu),
+            busiest: Duration::from_secs(cpu),
+            user_share,
+            ..Used::default()
+        };
+        let sum = Used::sum(&[one(6, 0.5), one(2, 0.1)]).unwrap();
+        assert_eq!((sum.load(), sum.busiest.as_secs()), (0.8, 6));
+        assert!((sum.user_share - 0.4).abs() < 1e-9);
+        assert!(Used::sum(&[]).is_none());
     }
 }

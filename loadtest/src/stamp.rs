@@ -1,40 +1,61 @@
-//! What an event says of its publish: which it was and when it was due.
+//! What an event says of itself: whose it is, which one, and when it was due.
 //!
 //! It is found in a message without reading JSON: no name of ours has a `#`, and the server copies
-//! the data as it is.
+//! the data as it is. All processes of a run share the clock, so that any of them can say how old
+//! an event is.
 
-use std::time::Duration;
+use crate::clock::Nanos;
 
-/// What an event says of its publish: `#`, its number and when it was due, in 16 digits each.
+/// `#` and three numbers of fixed width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
+    /// What the numbers belong to: a channel, or the sender of a client event.
+    pub(crate) stream: u32,
+    /// Counts from 0.
     pub(crate) number: u64,
-    pub(crate) due: Duration,
+    /// When it should have been sent.
+    pub(crate) due: Nanos,
 }
 
-impl Stamp {
-    const DIGITS: usize = 16;
+/// The shortest data that has room for a stamp.
+pub(crate) const BYTES: usize = 1 + STREAM + NUMBER + DUE;
+const STREAM: usize = 8;
+const NUMBER: usize = 12;
+const DUE: usize = 16;
 
-    /// Data of `bytes` bytes, 33 at least.
+impl Stamp {
+    /// Data of `bytes` bytes, [`BYTES`] at least.
     pub(crate) fn text(self, bytes: usize) -> String {
-        let mut text = format!("#{:016x}{:016x}", self.number, self.due.as_nanos() as u64);
+        let Self {
+            stream,
+            number,
+            due,
+        } = self;
+        let mut text = format!("#{stream:08x}{number:012x}{due:016x}");
         let padding = bytes.saturating_sub(text.len());
         text.extend(std::iter::repeat_n('x', padding));
         text
     }
 
-    /// Finds it in a message: no name of ours has a `#`.
+    /// Finds it in a message.
     pub(crate) fn read(payload: &[u8]) -> Option<Self> {
-        let at = payload.iter().position(|&byte| byte == b'#')? + 1;
-        let number = |at: usize| {
-            let digits = std::str::from_utf8(payload.get(at..at + Self::DIGITS)?).ok()?;
-            u64::from_str_radix(digits, 16).ok()
-        };
+        let at = memchr::memchr(b'#', payload)? + 1;
+        let digits = payload.get(at..at + BYTES - 1)?;
+        let (stream, rest) = digits.split_at(STREAM);
+        let (number, due) = rest.split_at(NUMBER);
         Some(Self {
-            number: number(at)?,
-            due: Duration::from_nanos(number(at + Self::DIGITS)?),
+            stream: hex(stream)? as u32,
+            number: hex(number)?,
+            due: hex(due)?,
         })
     }
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |value, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        Some(value << 4 | u64::from(digit))
+    })
 }
 
 #[cfg(test)]
@@ -44,14 +65,19 @@ mod tests {
     #[test]
     fn a_stamp_is_read_out_of_its_event() {
         let stamp = Stamp {
+            stream: 7,
             number: 42,
-            due: Duration::from_nanos(1_234_567),
+            due: 1_234_567,
         };
         let text = stamp.text(300);
         assert_eq!(text.len(), 300);
+        assert_eq!(stamp.text(0).len(), BYTES);
         let event = format!(r#"{{"event":"load","channel":"c","data":"{text}"}}"#);
         assert_eq!(Stamp::read(event.as_bytes()), Some(stamp));
-        assert_eq!(Stamp::read(&event.as_bytes()[..70]), None);
+        for cut in [70, event.len() - 300, 40, 0] {
+            assert_eq!(Stamp::read(&event.as_bytes()[..cut]), None, "{cut}");
+        }
         assert_eq!(Stamp::read(b"{}"), None);
+        assert_eq!(Stamp::read(event.replace('#', "#g").as_bytes()), None);
     }
 }

@@ -11,7 +11,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
     signalled: Arc<AtomicBool>,
-    deadline: Instant,
+    /// Without one there is no bound of time.
+    deadline: Option<Instant>,
 }
 
 impl Stop {
@@ -24,12 +25,22 @@ impl Stop {
         }
         Ok(Self {
             signalled,
-            deadline: Instant::now() + time_max,
+            deadline: Instant::now().checked_add(time_max),
         })
     }
 
-    /// Whether to end with the figures so far.
+    /// Why to end with the figures so far, if it is so.
+    pub(crate) fn why(&self) -> Option<String> {
+        if self.signalled.load(Ordering::Relaxed) {
+            return Some("it was interrupted".to_owned());
+        }
+        let is_late = self
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline);
+        is_late.then(|| "its bound of time was reached (--secs-max)".to_owned())
+    }
+
     pub(crate) fn is_over(&self) -> bool {
-        self.signalled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+        self.why().is_some()
     }
 }

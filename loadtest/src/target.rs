@@ -1,40 +1,70 @@
 //! The server that the load goes to, and the addresses that connections come from.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use serde::{Deserialize, Serialize};
 
 /// Connections from one source address, at most. The kernel has some 28 000 ports for each, and
 /// finds a free one quickly only among the half that it prefers: beyond 14 000 a connect takes it a
 /// millisecond.
-const CONNECTIONS_PER_SOURCE: usize = 10_000;
+const CONNECTIONS_PER_SOURCE: u64 = 10_000;
 
-/// A server and the app of it that is used.
-#[derive(Clone, Debug)]
+/// One listener of a server, and the app that is used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
+    /// What `Host` says.
+    pub(crate) host: String,
+    pub(crate) path_prefix: String,
     pub(crate) app_id: String,
     pub(crate) app_key: String,
     pub(crate) app_secret: String,
 }
 
+/// The address behind `HOST:PORT`.
+pub(crate) fn resolve(host: &str) -> io::Result<SocketAddr> {
+    let mut addresses = host.to_socket_addrs()?;
+    addresses
+        .next()
+        .ok_or_else(|| io::Error::other(format!("{host} has no address")))
+}
+
+/// Where connection number `ordinal` of worker number `worker` comes from: on loopback every
+/// address of 127/8 is ours, so that ports do not run out. `None` leaves it to the kernel.
+pub(crate) fn source(target: SocketAddr, worker: u32, ordinal: u64) -> Option<SocketAddr> {
+    let number = ordinal / CONNECTIONS_PER_SOURCE;
+    if !matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()) || (worker, number) == (0, 0) {
+        return None;
+    }
+    // 65 536 connections of a worker need seven addresses at a time; those of long ago are free
+    // again. Worker 0 has 127.0/16 without the address that the kernel prefers.
+    let [worker, number] = [worker % 250, (number % 65_000) as u32 + 2].map(u32::to_be_bytes);
+    let ip = Ipv4Addr::new(127, worker[3], number[2], number[3]);
+    Some(SocketAddr::new(ip.into(), 0))
+}
+
 impl Target {
-    /// Where connection number `index` comes from: on loopback every address of 127/8 is ours, so
-    /// that ports do not run out. `None` leaves it to the kernel.
-    pub(crate) fn source(&self, index: usize) -> Option<SocketAddr> {
-        let source = index / CONNECTIONS_PER_SOURCE;
-        if !matches!(self.address.ip(), IpAddr::V4(ip) if ip.is_loopback()) || source == 0 {
-            return None;
+    /// The standard app on a port of this machine.
+    #[cfg(test)]
+    pub(crate) fn local(port: u16) -> Self {
+        Self {
+            address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+            host: format!("127.0.0.1:{port}"),
+            path_prefix: String::new(),
+            app_id: "app-id".into(),
+            app_key: "app-key".into(),
+            app_secret: "app-secret".into(),
         }
-        let [_, _, high, low] = (source as u32).to_be_bytes();
-        Some(SocketAddr::new(Ipv4Addr::new(127, 1, high, low).into(), 0))
     }
 
     /// The request that makes a WebSocket of a connection.
     pub(crate) fn upgrade(&self) -> String {
         format!(
-            "GET /app/{}?protocol=7&client=loadtest&version=0.1.0 HTTP/1.1\r\nHost: {}\r\n\
+            "GET {}/app/{}?protocol=7&client=loadtest&version=0.1.0 HTTP/1.1\r\nHost: {}\r\n\
              Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: {KEY}\r\n\r\n",
-            self.app_key, self.address
+            self.path_prefix, self.app_key, self.host
         )
     }
 }
@@ -46,44 +76,41 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Whether the head of an answer takes the upgrade.
 pub(crate) fn is_upgraded(head: &[u8]) -> bool {
     const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-    head.starts_with(b"HTTP/1.1 101 ") && crate::frame::contains(head, ACCEPT)
+    head.starts_with(b"HTTP/1.1 101 ")
+        && crate::http::field(head, b"sec-websocket-accept") == Some(ACCEPT)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn target(address: &str) -> Target {
-        Target {
-            address: address.parse().unwrap(),
-            app_id: "1".into(),
-            app_key: "key".into(),
-            app_secret: "secret".into(),
-        }
+    fn sources(target: &str, worker: u32, ordinals: &[u64]) -> Vec<Option<String>> {
+        let target = target.parse().unwrap();
+        let source = |&ordinal| source(target, worker, ordinal).map(|s| s.ip().to_string());
+        ordinals.iter().map(source).collect()
     }
 
     #[test]
     fn each_source_address_has_a_bounded_number_of_connections() {
-        let sources = [0, 9_999, 10_000, 19_999, 20_000, 999_999].map(|index| {
-            target("127.0.0.1:6001")
-                .source(index)
-                .map(|s| s.ip().to_string())
-        });
-        let expected = [
-            None,
-            None,
-            Some("127.1.0.1"),
-            Some("127.1.0.1"),
-            Some("127.1.0.2"),
-            Some("127.1.0.99"),
-        ];
-        assert_eq!(sources.each_ref().map(Option::as_deref), expected);
+        let of = |worker| sources("127.0.0.1:6001", worker, &[0, 9_999, 10_000, 2_560_000]);
+        let [first, second] = [0, 1].map(of);
+        assert_eq!(
+            first,
+            [
+                None,
+                None,
+                Some("127.0.0.3".into()),
+                Some("127.0.1.2".into())
+            ]
+        );
+        assert_eq!(second[0].as_deref(), Some("127.1.0.2"));
+        assert_eq!(second[2].as_deref(), Some("127.1.0.3"));
     }
 
     #[test]
     fn elsewhere_the_kernel_chooses() {
-        assert_eq!(target("10.0.0.1:6001").source(50_000), None);
-        assert_eq!(target("[::1]:6001").source(50_000), None);
+        assert_eq!(sources("10.0.0.1:6001", 3, &[50_000]), [None]);
+        assert_eq!(sources("[::1]:6001", 3, &[50_000]), [None]);
     }
 
     #[test]
