@@ -1,0 +1,237 @@
+//! Ratios of two servers, as a table and as a page.
+
+use std::fmt::{self, Write};
+
+use crate::outcome::Outcome;
+use crate::pairs::{Found, Pair, Ratios};
+use crate::report::compare::{spread, values};
+use crate::report::page;
+use crate::report::plot::{escaped, strips};
+use crate::report::text::Rounded;
+
+/// The figures that people ask for first; the plot and the line of a pair have these alone.
+fn is_key(ratios: &Ratios) -> bool {
+    let is_cost = ratios.group == "Server CPU" && ratios.name.starts_with("each ");
+    let is_rate = ratios.group == "Work" && ratios.name.ends_with(", rate");
+    let is_latency = ratios.group.starts_with("Latency") && !ratios.name.ends_with("max");
+    let is_memory = ratios.name.starts_with("server, each connection");
+    let is_connect = ratios.name == "server CPU, each connection";
+    is_cost || is_rate || is_latency || is_memory || is_connect
+}
+
+/// Ratios of all figures that both sides of every pair have.
+pub(crate) fn ratios(pairs: &[Pair]) -> Vec<Ratios> {
+    let Some(first) = pairs.first() else {
+        return Vec::new();
+    };
+    let all: Vec<[Vec<_>; 2]> = pairs
+        .iter()
+        .map(|pair| [values(&pair.a), values(&pair.b)])
+        .collect();
+    let ratios = values(&first.a)
+        .into_iter()
+        .filter_map(|(group, name, unit, _)| {
+            let value = |side: &Vec<(String, String, String, f64)>| {
+                let mut found = side.iter().filter(|(g, n, ..)| (g, n) == (&group, &name));
+                found.next().map(|(.., value)| *value)
+            };
+            let both = all.iter().map(|[a, b]| Some((value(a)?, value(b)?)));
+            let both: Vec<(f64, f64)> = both.collect::<Option<_>>()?;
+            let each: Vec<f64> = both.iter().map(|(a, b)| a / b).collect();
+            // Of what is 0 there is no ratio.
+            if each.iter().any(|ratio| !ratio.is_finite() || *ratio <= 0.0) {
+                return None;
+            }
+            let [min, median, max] = spread(&each)?;
+            let median_of = |side: Vec<f64>| spread(&side).map(|[_, median, _]| median);
+            Some(Ratios {
+                a_median: median_of(both.iter().map(|(a, _)| *a).collect())?,
+                b_median: median_of(both.iter().map(|(_, b)| *b).collect())?,
+                group,
+                name,
+                unit,
+                min,
+                median,
+                max,
+                all: each,
+            })
+        });
+    ratios.collect()
+}
+
+/// The key ratios of one pair in a line.
+pub(crate) fn line(ratios: &[Ratios]) -> String {
+    let key = ratios.iter().filter(|ratios| is_key(ratios)).take(4);
+    let parts: Vec<String> = key.map(|r| format!("{} {:.3}", r.name, r.median)).collect();
+    parts.join(", ")
+}
+
+/// What went wrong in runs of one side.
+fn faults<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for fault in outcomes.flat_map(Outcome::faults) {
+        let text = format!("{}: {}", fault.name, Rounded(fault.value));
+        if !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    found
+}
+
+/// For a terminal.
+pub(crate) struct Table<'a>(pub(crate) &'a Found);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = self.0;
+        writeln!(
+            f,
+            "a  {}\nb  {}\n{} pairs",
+            found.a,
+            found.b,
+            found.pairs.len()
+        )?;
+        for note in &found.notes {
+            writeln!(f, "Note: {note}")?;
+        }
+        let sides: [(&str, Vec<&Outcome>); 2] = [
+            ("a", found.pairs.iter().map(|pair| &pair.a).collect()),
+            ("b", found.pairs.iter().map(|pair| &pair.b).collect()),
+        ];
+        for (side, outcomes) in sides {
+            if let Some(first) = outcomes.first() {
+                writeln!(f, "{side}  saturated: {}", first.saturated)?;
+            }
+            for fault in faults(outcomes.into_iter()) {
+                writeln!(f, "{side}  FAULT  {fault}")?;
+            }
+        }
+        let mut last = None;
+        for ratios in &found.ratios {
+            if last != Some(&ratios.group) {
+                writeln!(
+                    f,
+                    "\n{:<46}{:>12}{:>12}   {:>8}{:>8}{:>8}",
+                    ratios.group, "a", "b", "a/b min", "median", "max"
+                )?;
+                last = Some(&ratios.group);
+            }
+            let (a, b) = (
+                Rounded(ratios.a_median).to_string(),
+                Rounded(ratios.b_median).to_string(),
+            );
+            writeln!(
+                f,
+                "  {:<44}{a:>12}{b:>12}   {:>8.3}{:>8.3}{:>8.3}  {}",
+                ratios.name, ratios.min, ratios.median, ratios.max, ratios.unit
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The page of all pairs.
+pub(crate) fn page_of(found: &Found) -> String {
+    let scenario = found
+        .pairs
+        .first()
+        .map_or("", |pair| pair.a.scenario.as_str());
+    let title = format!("loadtest {scenario}, {} pairs", found.pairs.len());
+    let machine = &found.machine;
+    let mut body = format!(
+        "<h1>{}</h1>\n<p class=\"meta\">{} · {}, {} cores, Linux {}</p>\n<pre>{}</pre>\n\
+         <p><b>a</b> <code>{}</code></p><p><b>b</b> <code>{}</code></p>\n",
+        escaped(&title),
+        escaped(&found.began),
+        escaped(&machine.cpu),
+        machine.cores,
+        escaped(&machine.kernel),
+        escaped(&found.command),
+        escaped(&found.a),
+        escaped(&found.b),
+    );
+    let saturated = found
+        .pairs
+        .first()
+        .map(|pair| [("a", &pair.a), ("b", &pair.b)]);
+    for (side, outcome) in saturated.into_iter().flatten() {
+        let _ = write!(body, "<h3>{side}, first run</h3>");
+        page::verdict(&mut body, outcome);
+    }
+    for note in &found.notes {
+        let _ = write!(body, "<p class=\"bad\">{}</p>", escaped(note));
+    }
+    let key = found.ratios.iter().filter(|ratios| is_key(ratios));
+    let rows: Vec<(String, Vec<f64>)> = key.map(|r| (r.name.clone(), r.all.clone())).collect();
+    let about =
+        "<p class=\"meta\">A dot for each pair, a line at the median: a as a multiple of b.</p>";
+    page::section(&mut body, "Ratios", &format!("{about}{}", strips(&rows)));
+    let mut table = String::from("<table>");
+    let mut last = None;
+    for ratios in &found.ratios {
+        if last != Some(&ratios.group) {
+            let heads = ["a", "b", "a/b min", "median", "max"];
+            let heads: String = heads
+                .iter()
+                .map(|head| format!("<th class=\"n\">{head}</th>"))
+                .collect();
+            let _ = write!(
+                table,
+                "<tr><th><b>{}</b></th>{heads}<th></th></tr>",
+                escaped(&ratios.group)
+            );
+            last = Some(&ratios.group);
+        }
+        let cells = [
+            Rounded(ratios.a_median).to_string(),
+            Rounded(ratios.b_median).to_string(),
+            format!("{:.3}", ratios.min),
+            format!("{:.3}", ratios.median),
+            format!("{:.3}", ratios.max),
+        ];
+        let cells: String = cells
+            .iter()
+            .map(|cell| format!("<td class=\"n\">{cell}</td>"))
+            .collect();
+        let unit = escaped(&ratios.unit.replace("us", "µs"));
+        let _ = write!(
+            table,
+            "<tr><td>{}</td>{cells}<td class=\"u\">{unit}</td></tr>",
+            escaped(&ratios.name)
+        );
+    }
+    page::section(
+        &mut body,
+        "All figures: medians, and ratios",
+        &(table + "</table>"),
+    );
+    page::frame(&title, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_within_a_pair() {
+        let outcome = |each: f64| {
+            let mut outcome = Outcome::new("fanout", "x");
+            outcome.figure("Server CPU", "each delivery", each, "us");
+            outcome.figure("Server CPU", "nothing", 0.0, "us");
+            outcome
+        };
+        let pairs = [(2.0, 1.0), (3.0, 2.0), (30.0, 10.0)].map(|(a, b)| Pair {
+            a: outcome(a),
+            b: outcome(b),
+        });
+        let found = ratios(&pairs);
+        assert_eq!(found.len(), 1, "of 0 there is no ratio");
+        assert_eq!(found[0].all, [2.0, 1.5, 3.0]);
+        assert_eq!(
+            (found[0].min, found[0].median, found[0].max),
+            (1.5, 2.0, 3.0)
+        );
+        assert_eq!((found[0].a_median, found[0].b_median), (3.0, 2.0));
+        assert_eq!(line(&found), "each delivery 2.000");
+    }
+}

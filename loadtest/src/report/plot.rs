@@ -1,0 +1,425 @@
+//! Plots as inline SVG: axes with round ticks, lines, dots, shaded spans. No script, and colours
+//! from the page's style, so that they follow its light or dark.
+
+use std::fmt::Write;
+
+use crate::report::text::{Bytes, Rounded};
+
+const WIDTH: f64 = 460.0;
+const HEIGHT: f64 = 230.0;
+/// Around the area where things are drawn.
+const LEFT: f64 = 56.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 44.0;
+const BOTTOM: f64 = 34.0;
+
+/// How values become places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scale {
+    Linear,
+    Log,
+    /// A quantile, by how many nines it has.
+    Nines,
+}
+
+/// What the numbers of an axis are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Plain,
+    Bytes,
+}
+
+/// One plot. It is wider than high, and half as wide as the page.
+pub(super) struct Plot<'a> {
+    pub(super) title: &'a str,
+    pub(super) x_label: &'a str,
+    pub(super) x: Scale,
+    pub(super) y: Scale,
+    pub(super) y_unit: Unit,
+    pub(super) series: Vec<Series>,
+    /// Spans of x that are shaded.
+    pub(super) shaded: Vec<(f64, f64)>,
+}
+
+pub(super) struct Series {
+    pub(super) name: String,
+    /// Which of the colours of the page, and whether dashed.
+    pub(super) colour: usize,
+    pub(super) is_dashed: bool,
+    pub(super) has_dots: bool,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// One axis: from values to a place between 0 and 1.
+struct Axis {
+    scale: Scale,
+    min: f64,
+    max: f64,
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
+        let finite = values.filter(|value| value.is_finite());
+        let (mut min, mut max) = finite
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| {
+                (min.min(v), max.max(v))
+            });
+        if min > max {
+            return None;
+        }
+        let ticks = match scale {
+            Scale::Linear => {
+                min = min.min(0.0);
+                if max <= min {
+                    max = min + 1.0;
+                }
+                let step = round_step((max - min) / 4.5);
+                max = (max / step).ceil() * step;
+                min = (min / step).floor() * step;
+                let count = ((max - min) / step).round() as u32;
+                (0..=count).map(|n| min + f64::from(n) * step).collect()
+            }
+            Scale::Log => {
+                let (low, high) = (min.max(1e-6).log10().floor(), max.max(1e-6).log10().ceil());
+                let high = high.max(low + 1.0);
+                (min, max) = (10f64.powf(low), 10f64.powf(high));
+                let decades = (high - low) as i32;
+                let steps: &[f64] = if decades <= 2 {
+                    &[1.0, 2.0, 5.0]
+                } else {
+                    &[1.0]
+                };
+                let all = (0..=decades).flat_map(|n| {
+                    steps
+                        .iter()
+                        .map(move |step| step * 10f64.powf(low + f64::from(n)))
+                });
+                all.filter(|tick| *tick <= max * 1.000_1).collect()
+            }
+            Scale::Nines => {
+                (min, max) = (0.0, max.max(1.0));
+                (0..=max.floor() as u32).map(f64::from).collect()
+            }
+        };
+        Some(Self {
+            scale,
+            min,
+            max,
+            ticks,
+        })
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        match self.scale {
+            Scale::Log => {
+                let (min, max) = (self.min.log10(), self.max.log10());
+                (value.max(self.min).log10() - min) / (max - min)
+            }
+            Scale::Linear | Scale::Nines => (value - self.min) / (self.max - self.min),
+        }
+    }
+
+    fn label(&self, tick: f64, unit: Unit) -> String {
+        match (self.scale, unit) {
+            (Scale::Nines, _) => ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]
+                .get(tick as usize)
+                .map_or_else(|| format!("{tick} nines"), |&label| label.to_owned()),
+            (_, Unit::Bytes) => Bytes(tick).to_string().replace(".000", ""),
+            (_, Unit::Plain) if tick >= 10_000.0 && tick % 1_000.0 == 0.0 => short(tick),
+            (_, Unit::Plain) => trimmed(tick),
+        }
+    }
+}
+
+/// Where a quantile of so many values stands on a scale of nines.
+pub(super) fn nines(quantile: f64, count: u64) -> f64 {
+    let most = (count.max(1) as f64).log10();
+    match quantile {
+        1.0 => most,
+        _ => (-(1.0 - quantile).log10()).min(most),
+    }
+}
+
+/// The next step of 1, 2 or 5 times a power of ten.
+fn round_step(step: f64) -> f64 {
+    let power = 10f64.powf(step.max(1e-12).log10().floor());
+    let found = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .find(|n| n * power >= step * 0.999_9);
+    found.unwrap_or(10.0) * power
+}
+
+/// `250k`, `1.5M`.
+fn short(value: f64) -> String {
+    match value {
+        1e6.. => format!("{}M", trimmed(value / 1e6)),
+        _ => format!("{}k", trimmed(value / 1e3)),
+    }
+}
+
+fn trimmed(value: f64) -> String {
+    let text = format!("{value:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+impl Plot<'_> {
+    /// The SVG, or nothing if there is nothing to show.
+    pub(super) fn svg(&self) -> String {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let (Some(x), Some(y)) = (
+            Axis::over(self.x, points().map(|(x, _)| *x)),
+            Axis::over(self.y, points().map(|(_, y)| *y)),
+        ) else {
+            return String::new();
+        };
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let at_x = |value: f64| LEFT + x.place(value) * (right - LEFT);
+        let at_y = |value: f64| bottom - y.place(value) * (bottom - TOP);
+        let mut svg = format!(
+            r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><text class="title" x="4" y="14">{title}</text>"#,
+            title = escaped(self.title),
+        );
+        for &(from, to) in &self.shaded {
+            let (from, to) = (at_x(from.max(x.min)), at_x(to.min(x.max)));
+            if to > from {
+                let (width, height) = (to - from, bottom - TOP);
+                let _ = write!(
+                    svg,
+                    r#"<rect class="shade" x="{from:.1}" y="{TOP}" width="{width:.1}" height="{height:.1}"/>"#
+                );
+            }
+        }
+        for &tick in &y.ticks {
+            let (place, label) = (at_y(tick), y.label(tick, self.y_unit));
+            let _ = write!(
+                svg,
+                r#"<line class="grid" x1="{LEFT}" x2="{right}" y1="{place:.1}" y2="{place:.1}"/><text class="tick" text-anchor="end" x="{:.1}" y="{:.1}">{label}</text>"#,
+                LEFT - 6.0,
+                place + 3.5,
+            );
+        }
+        for &tick in &x.ticks {
+            let (place, label) = (at_x(tick), x.label(tick, Unit::Plain));
+            let _ = write!(
+                svg,
+                r#"<line class="axis" x1="{place:.1}" x2="{place:.1}" y1="{bottom}" y2="{:.1}"/><text class="tick" text-anchor="middle" x="{place:.1}" y="{:.1}">{label}</text>"#,
+                bottom + 4.0,
+                bottom + 15.0,
+            );
+        }
+        let _ = write!(
+            svg,
+            r#"<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/><text class="tick" text-anchor="end" x="{right}" y="{:.1}">{}</text>"#,
+            HEIGHT - 5.0,
+            escaped(self.x_label),
+        );
+        let mut legend_x = 4.0;
+        for series in &self.series {
+            series.draw(&mut svg, &at_x, &at_y);
+            if self.series.len() > 1 {
+                series.legend(&mut svg, &mut legend_x);
+            }
+        }
+        svg + "</svg>"
+    }
+}
+
+impl Series {
+    fn draw(&self, svg: &mut String, at_x: &impl Fn(f64) -> f64, at_y: &impl Fn(f64) -> f64) {
+        let places: Vec<(f64, f64)> = self
+            .points
+            .iter()
+            .filter(|(x, y)| x.is_finite() && y.is_finite())
+            .map(|&(x, y)| (at_x(x), at_y(y)))
+            .collect();
+        let list: Vec<String> = places
+            .iter()
+            .map(|(x, y)| format!("{x:.1},{y:.1}"))
+            .collect();
+        let (class, dashes) = (self.class(), self.dashes());
+        let _ = write!(
+            svg,
+            r#"<polyline class="{class}"{dashes} points="{}"/>"#,
+            list.join(" ")
+        );
+        // A single point has no line.
+        if self.has_dots || places.len() == 1 {
+            for (x, y) in places {
+                let _ = write!(
+                    svg,
+                    r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="3"/>"#
+                );
+            }
+        }
+    }
+
+    fn legend(&self, svg: &mut String, x: &mut f64) {
+        let (class, dashes) = (self.class(), self.dashes());
+        let _ = write!(
+            svg,
+            r#"<line class="{class}"{dashes} x1="{:.1}" x2="{:.1}" y1="29" y2="29"/><text class="tick" x="{:.1}" y="32.5">{}</text>"#,
+            x,
+            *x + 16.0,
+            *x + 20.0,
+            escaped(&self.name),
+        );
+        // About what a character takes at this size.
+        *x += 32.0 + self.name.chars().count() as f64 * 5.3;
+    }
+
+    fn class(&self) -> String {
+        format!("c{}", self.colour % 6)
+    }
+
+    fn dashes(&self) -> &'static str {
+        if self.is_dashed {
+            r#" stroke-dasharray="4 3""#
+        } else {
+            ""
+        }
+    }
+}
+
+/// Text as HTML shows it.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            character => out.push(character),
+        }
+    }
+    out
+}
+
+/// Ratios of several figures, each with a dot for every pair and a line at its median: a row each.
+pub(super) fn strips(rows: &[(String, Vec<f64>)]) -> String {
+    const ROW: f64 = 26.0;
+    const NAMES: f64 = 330.0;
+    const WHOLE: f64 = 960.0;
+    let Some(x) = Axis::over(
+        Scale::Log,
+        rows.iter()
+            .flat_map(|(_, ratios)| ratios.iter().copied())
+            .chain([0.5, 2.0]),
+    ) else {
+        return String::new();
+    };
+    let height = ROW * rows.len() as f64 + 30.0;
+    let at_x = |ratio: f64| NAMES + x.place(ratio) * (WHOLE - NAMES - 90.0);
+    let mut svg = format!(
+        r#"<svg class="wide" viewBox="0 0 {WHOLE} {height}" role="img" aria-label="Ratios">"#
+    );
+    for &tick in &x.ticks {
+        let class = if tick == 1.0 { "axis" } else { "grid" };
+        let place = at_x(tick);
+        let _ = write!(
+            svg,
+            r#"<line class="{class}" x1="{place:.1}" x2="{place:.1}" y1="4" y2="{:.1}"/><text class="tick" text-anchor="middle" x="{place:.1}" y="{:.1}">{}</text>"#,
+            height - 24.0,
+            height - 10.0,
+            trimmed(tick),
+        );
+    }
+    for (nth, (name, ratios)) in rows.iter().enumerate() {
+        let y = ROW * nth as f64 + 16.0;
+        let _ = write!(
+            svg,
+            r#"<text class="name" text-anchor="end" x="{:.1}" y="{:.1}">{}</text>"#,
+            NAMES - 14.0,
+            y + 4.0,
+            escaped(name),
+        );
+        for &ratio in ratios {
+            let _ = write!(
+                svg,
+                r#"<circle class="c0 faint" cx="{:.1}" cy="{y:.1}" r="4"/>"#,
+                at_x(ratio)
+            );
+        }
+        let mut sorted = ratios.clone();
+        sorted.sort_by(f64::total_cmp);
+        if let Some(&median) = sorted.get(sorted.len() / 2) {
+            let place = at_x(median);
+            let _ = write!(
+                svg,
+                r#"<line class="c1" x1="{place:.1}" x2="{place:.1}" y1="{:.1}" y2="{:.1}"/><text class="name" x="{:.1}" y="{:.1}">{}</text>"#,
+                y - 9.0,
+                y + 9.0,
+                WHOLE - 70.0,
+                y + 4.0,
+                Rounded(median),
+            );
+        }
+    }
+    svg + "</svg>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_enclose_the_values() {
+        for (values, expected) in [
+            (&[0.0, 9.0][..], &[0.0, 2.0, 4.0, 6.0, 8.0, 10.0][..]),
+            (&[0.0, 0.0], &[0.0, 0.5, 1.0]),
+            (
+                &[3.0, 73_000.0],
+                &[0.0, 20_000.0, 40_000.0, 60_000.0, 80_000.0],
+            ),
+            (&[-5.0, 5.0], &[-5.0, 0.0, 5.0]),
+        ] {
+            let axis = Axis::over(Scale::Linear, values.iter().copied()).unwrap();
+            assert_eq!(axis.ticks, expected, "{values:?}");
+            for value in values {
+                assert!((0.0..=1.0).contains(&axis.place(*value)), "{value}");
+            }
+        }
+        let log = Axis::over(Scale::Log, [0.3, 45.0].into_iter()).unwrap();
+        assert_eq!(
+            (log.ticks.first(), log.ticks.last()),
+            (Some(&0.1), Some(&100.0))
+        );
+        assert!(Axis::over(Scale::Linear, [f64::NAN].into_iter()).is_none());
+    }
+
+    #[test]
+    fn quantiles_are_placed_by_their_nines() {
+        assert!((nines(0.99, 1_000_000) - 2.0).abs() < 1e-9);
+        assert!((nines(1.0, 1_000) - 3.0).abs() < 1e-9);
+        assert!(
+            (nines(0.9999, 100) - 2.0).abs() < 1e-9,
+            "of a hundred values none is so rare"
+        );
+        assert_eq!(nines(0.0, 5), 0.0);
+    }
+
+    #[test]
+    fn a_plot_has_no_markup_of_its_data() {
+        let plot = Plot {
+            title: "<a & b>",
+            x_label: "s",
+            x: Scale::Linear,
+            y: Scale::Linear,
+            y_unit: Unit::Plain,
+            series: vec![Series {
+                name: "x".to_owned(),
+                colour: 0,
+                is_dashed: false,
+                has_dots: false,
+                points: vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)],
+            }],
+            shaded: vec![(0.0, 1.0)],
+        };
+        let svg = plot.svg();
+        assert!(
+            svg.contains("&lt;a &amp; b&gt;") && !svg.contains("NaN"),
+            "{svg}"
+        );
+    }
+}
