@@ -1,47 +1,136 @@
 //! A load generator for servers that speak the Pusher Channels protocol.
 //!
-//! One scenario each run, one file each scenario: it connects, does its work for a bounded time,
-//! and says first which side was saturated, because a client at its limit measures itself. It
-//! checks what it counts: every delivery is known by its number. It never starts, configures or
-//! stops the server, and reads of its process only what `/proc` shows.
+//! One scenario each run: it connects, does its work for a bounded time, and says first which side
+//! was saturated, because a client at its limit measures itself. It checks what it counts: every
+//! delivery is known by its number. Except in `pairs` it never starts, configures or stops a
+//! server, and it reads of a server's process only what `/proc` shows.
 
 use std::process::ExitCode;
+use std::{env, io};
 
 mod args;
 mod client;
+mod clock;
+mod control;
 mod crowd;
-mod fanout;
+mod features;
+mod figures;
+mod floor;
 mod frame;
 mod http;
-mod idle;
 mod latency;
+mod limits;
+mod load;
+mod message;
+mod meter;
+mod outcome;
+mod pairs;
 mod probe;
 mod process;
+mod progress;
 mod publisher;
 mod report;
+mod run;
 mod sequence;
-mod sides;
 mod sign;
 mod stamp;
 mod stop;
 mod target;
+mod worker;
 
-use args::Scenario;
+use args::Command;
+use features::Features;
+use report::{compare, page, text};
+
+/// The run ended, and the server has lost, repeated or reordered something.
+const FAULTS: u8 = 3;
 
 fn main() -> ExitCode {
-    let run = match args::parse() {
-        Ok(run) => run,
+    let command = match args::parse() {
+        Ok(command) => command,
         Err(error) => error.exit(),
     };
-    let measured = match &run.scenario {
-        Scenario::Idle(idle) => idle::run(&run, idle),
-        Scenario::Fanout(fanout) => fanout::run(&run, fanout),
-    };
-    match measured.and_then(|report| report.write(run.json.as_deref())) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(command) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> io::Result<ExitCode> {
+    match command {
+        Command::Worker => worker::run_as_process().map(|()| ExitCode::SUCCESS),
+        Command::Floor(options) => floor::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Pairs(options) => pairs::run(&options),
+        Command::Compare(options) => compare::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Features { common } => look(&common),
+        scenario => {
+            let Some((common, scenario)) = scenario.scenario() else {
+                return Ok(ExitCode::FAILURE);
+            };
+            let outcome = run::run(&common, scenario, &command_line())?;
+            print!("{}", text::Tables(&outcome));
+            if let Some(path) = &common.json {
+                outcome.write(path)?;
+            }
+            if let Some(path) = &common.html {
+                page::write(&outcome, path)?;
+            }
+            Ok(match outcome.faults().is_empty() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::from(FAULTS),
+            })
+        }
+    }
+}
+
+/// What a target has.
+fn look(common: &args::Common) -> io::Result<ExitCode> {
+    for target in common.targets().map_err(io::Error::other)? {
+        let lacks = Features::of(&target)?.lacks();
+        match lacks[..] {
+            [] => println!("{} has all that scenarios use", target.address),
+            [..] => println!("{} lacks {}", target.address, lacks.join("; ")),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How this program was started, without its directory and without a secret.
+fn command_line() -> String {
+    let mut words: Vec<String> = env::args().skip(1).collect();
+    hide_secret(&mut words);
+    let words = words.into_iter();
+    let quoted = words.map(|word| match word.contains([' ', '\'', '"', '$', '*']) {
+        true => format!("'{}'", word.replace('\'', r"'\''")),
+        false => word,
+    });
+    std::iter::once("loadtest".to_owned())
+        .chain(quoted)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A report goes to other people.
+fn hide_secret(words: &mut [String]) {
+    let mut is_secret = false;
+    for word in words {
+        if std::mem::replace(&mut is_secret, word == "--app-secret") {
+            "...".clone_into(word);
+        } else if word.starts_with("--app-secret=") {
+            "--app-secret=...".clone_into(word);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_report_has_no_secret() {
+        let mut words = ["--app-secret", "s", "--app-secret=s", "fanout"].map(str::to_owned);
+        super::hide_secret(&mut words);
+        assert_eq!(words, ["--app-secret", "...", "--app-secret=...", "fanout"]);
     }
 }
