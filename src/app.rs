@@ -88,6 +88,10 @@ pub struct AppSettings {
     pub event_data_bytes_max: u32,
     pub channels_per_event_max: u32,
     pub batch_events_max: u32,
+    /// Whether subscribers may filter by tags; off, a filter is refused (extensions spec 2.2).
+    pub tag_filtering: bool,
+    /// Whether those who filter are sent the tags too.
+    pub tags_in_messages: bool,
     /// Off: one event per webhook (webhooks 3).
     pub webhook_batch: bool,
     /// A batch takes events for so long after its first one.
@@ -221,6 +225,8 @@ impl Default for AppSettings {
             event_data_bytes_max: 100 << 10,
             channels_per_event_max: 100,
             batch_events_max: 10,
+            tag_filtering: true,
+            tags_in_messages: false,
             webhook_batch: true,
             webhook_batch_time: Duration::from_millis(50),
             webhook_batch_events_max: 100,

@@ -73,6 +73,8 @@ pub struct Config {
     pub outbox_bytes_max: usize,
     pub outbox_frames_max: usize,
     pub outbox_stall: Duration,
+    pub filters_channel_max: usize,
+    pub filters_shard_bytes_max: u64,
     pub outbox_shard_bytes_max: usize,
 
     pub cache_ttl: Duration,

@@ -13,6 +13,7 @@ use crate::app::AppSettings;
 use crate::clock::Micros;
 use crate::http::Status;
 use crate::pusher::channel::ChannelName;
+use crate::pusher::filter::TagSet;
 use crate::pusher::json::StringSource;
 use crate::pusher::outbound::{self, write_text_frame};
 use crate::pusher::query::Query;
@@ -157,6 +158,10 @@ fn publish(
     let mut counts = asks.then(|| PublishCounts::new(form));
     let mut publishes = Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());
     for event in events {
+        let tags = match app.settings.tag_filtering {
+            true => TagSet::new(&event.tags),
+            false => TagSet::default(),
+        };
         for (nth, channel) in event.channels.iter().enumerate() {
             let chars_max = app.settings.channel_name_chars_max as usize;
             let name = ChannelName::parse(channel, chars_max)
@@ -170,7 +175,7 @@ fn publish(
                 app: app.index,
                 hash: context.shard.hash(app.index, channel),
                 channel: channel.as_ref().into(),
-                frame: frame(event, channel, context.shard.moment()),
+                frame: frame(event, channel, context.shard.moment(), tags.clone()),
                 except: event.except,
                 origin: Origin::Api,
                 cached: name.is_cache(),
@@ -204,7 +209,7 @@ fn published(context: &Context<'_>, endpoint: &Endpoint) -> Response {
 
 /// The event as every subscriber of `channel` gets it, in a buffer that need not grow where name
 /// and data are tokens to copy.
-fn frame(event: &rest::Publish<'_>, channel: &str, accepted: Micros) -> Arc<Frame> {
+fn frame(event: &rest::Publish<'_>, channel: &str, accepted: Micros, tags: TagSet) -> Arc<Frame> {
     let source_bytes = |source| match source {
         StringSource::Token(text) | StringSource::Text(text) => str::len(text),
     };
@@ -214,7 +219,7 @@ fn frame(event: &rest::Publish<'_>, channel: &str, accepted: Micros) -> Arc<Fram
     write_text_frame(&mut frame, |out| {
         outbound::event(out, name, channel, data, None);
     });
-    Frame::published(frame, accepted)
+    Frame::published(frame, accepted, tags)
 }
 
 #[cfg(test)]

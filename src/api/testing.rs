@@ -253,6 +253,8 @@ fn shard_settings() -> shard::Settings {
         inbox_depth_max: 1024,
         lag_bytes_max: 64 << 20,
         lag_max: Duration::from_secs(1),
+        filters_channel_max: 10_000,
+        filters_bytes_max: 64 << 20,
         subscriptions_max: 1000,
         subscriptions_per_connection_max: None,
         budgets: Budgets::default(),

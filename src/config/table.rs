@@ -167,6 +167,10 @@ rows! { PROCESS, build_config -> Config, Process;
         "The same in frames.";
     outbox_stall = "outbox_stall_secs", seconds(1, 3_600), is("30"),
         "Time in which such a client takes nothing at all; closed with 4100 after it.";
+    filters_channel_max = "filters_channel_max", number(1, 1 << 20), is("10000"),
+        "Different filters of the subscribers of a channel on one shard; over it `LimitReached`.";
+    filters_shard_bytes_max = "filters_shard_bytes_max", bytes(64 << 10, 1 << 40), is("64 MiB"),
+        "All different filters of a shard; likewise.";
     outbox_shard_bytes_max = "outbox_shard_bytes_max", bytes(64 << 10, 1 << 40), is("256 MiB"),
         "Waiting for all such clients of a shard; over it the one with most is closed.";
 
@@ -263,6 +267,11 @@ rows! { APP, build_app_settings -> AppSettings, App;
         ];
     batch_events_max = "batch_events_max", number(1, 10_000), is("10"),
         "Events of one batch; 400 over it.";
+    tag_filtering = "tag_filtering", Kind::Switch, is("true"),
+        "Whether subscribers may filter by the tags of events; off: a filter is refused.",
+        also [Alias { key: "tag_filtering.enabled", place: Place::Top, times: 1 }];
+    tags_in_messages = "tags_in_messages", Kind::Switch, is("false"),
+        "Whether those who filter are sent the tags too.";
     presence_members_max = "presence_members_max", number(1, 1 << 20), is("100"),
         "Users of a presence channel; subscribing is refused with 4100 over it.";
     presence_user_info_bytes_max = "presence_user_info_bytes_max", bytes(1, 1 << 20), is("2 KiB"),

@@ -86,6 +86,8 @@ fn nothing_given_is_the_documented_defaults() {
         outbox_bytes_max: 1 << 20,
         outbox_frames_max: 2_048,
         outbox_stall: secs(30),
+        filters_channel_max: 10_000,
+        filters_shard_bytes_max: 64 << 20,
         outbox_shard_bytes_max: 256 << 20,
         cache_ttl: secs(1_800),
         cache_shard_bytes_max: 256 << 20,

@@ -348,6 +348,8 @@ fn shard_settings(config: &Config) -> Settings {
         inbox_depth_max: config.inbox_depth_max,
         lag_bytes_max: config.lag_bytes_max as u64,
         lag_max: config.lag_max,
+        filters_channel_max: config.filters_channel_max,
+        filters_bytes_max: config.filters_shard_bytes_max,
         subscriptions_max: config.subscriptions_shard_max,
         subscriptions_per_connection_max: config
             .subscriptions_max

@@ -16,7 +16,7 @@ use super::delta::Algorithm;
 use super::error::SubscriptionError;
 use super::escape::{self, Depth, Escaping};
 use super::filter::TagSet;
-use super::json::StringSource;
+use super::json::{self, StringSource, Token};
 use super::presence::RosterPiece;
 use super::socket_id::SocketId;
 
@@ -155,6 +155,18 @@ pub fn delta_compression_enabled(
     }
     write_channel(out);
     out.extend_from_slice(b"}}");
+}
+
+/// The name in the text of an event: its token, and what that means. `None` for what [`event`] and
+/// its like have not written.
+pub fn event_name(text: &[u8]) -> Option<Token<'_>> {
+    let token = text.strip_prefix(br#"{"event":"#)?;
+    let mut end = 1;
+    while *token.get(end)? != b'"' {
+        end += if token[end] == b'\\' { 2 } else { 1 };
+    }
+    let token = std::str::from_utf8(token.get(..=end)?).ok()?;
+    json::document(token).ok()
 }
 
 /// The greeting. `activity_timeout_secs` is at least 1: with 0 pusher-js gives up for good.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use super::groups::{Form, GroupId, Groups};
+use super::groups::{GroupId, Groups, Wanted};
 use super::message::ShardId;
 use super::palette::{RunId, Tenant};
 use super::table::{ChannelTable, Keyed};
@@ -145,16 +145,23 @@ impl LocalChannel {
 
     /// The groups that there are.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> {
-        let others = self.others.iter().flat_map(|others| others.iter());
+        let others = self.others.iter().flat_map(|others| others.all());
         iter::once(GroupId::PLAIN).chain(others.map(|(id, _)| id))
     }
 
-    /// The group that subscriptions of a form are in, made where there is none.
-    pub fn group_of(&mut self, form: Form) -> GroupId {
-        match form {
-            Form::PLAIN => GroupId::PLAIN,
-            form => self.others.get_or_insert_default().find_or_insert(form),
+    /// The group of subscriptions that want this, made where there is none.
+    pub fn group_of(&mut self, wanted: &Wanted) -> GroupId {
+        match wanted.is_plain() {
+            true => GroupId::PLAIN,
+            false => self.others.get_or_insert_default().find_or_insert(wanted),
         }
+    }
+
+    /// Bytes of the filters of its subscribers.
+    pub fn filter_bytes(&self) -> u64 {
+        self.others
+            .as_ref()
+            .map_or(0, |others| others.filter_bytes())
     }
 
     /// A group.

@@ -21,7 +21,7 @@ use crate::pusher::socket_id::SocketId;
 use super::Shard;
 use super::channel::ChannelKey;
 use super::conns::Flag;
-use super::groups::{Form, GroupId};
+use super::groups::GroupId;
 use super::message::Frame;
 use super::outbox::EXPRESS_SUBSCRIBERS_MAX;
 use super::palette::{Addressees, RUN_BYTES_MAX, RunId};
@@ -82,7 +82,7 @@ impl Shard {
         }
         let has_plain = !channel.plain.entries.is_empty();
         if channel.others.is_some() {
-            self.deliver_to_others(index, &delivery);
+            self.deliver_to_others(index, key.app, &delivery);
         }
         if has_plain {
             self.join_run(index, GroupId::PLAIN, delivery.frame, delivery.except);
@@ -90,22 +90,37 @@ impl Shard {
     }
 
     /// The same for the groups that are not sent the plain form.
-    fn deliver_to_others(&mut self, index: u32, delivery: &Delivery) {
-        let channel = self.local.peek(index);
-        let Some(others) = channel.and_then(|channel| channel.others.as_ref()) else {
+    fn deliver_to_others(&mut self, index: u32, app: u32, delivery: &Delivery) {
+        let frame = &delivery.frame;
+        let channel = self.local.at(index);
+        let Some(others) = channel.and_then(|channel| channel.others.as_mut()) else {
             return;
         };
-        let forms: SmallVec<[(GroupId, Form); 4]> = others.iter().collect();
-        let is_platform = dialect::is_platform(delivery.frame.payload());
-        let mut translated: Option<Arc<Frame>> = None;
-        for (group, Form { dialect }) in forms {
-            let frame = if is_platform && dialect != Dialect::Pusher {
-                translated.get_or_insert_with(|| delivery.frame.translated(dialect))
+        self.expanded += others.filters();
+        let is_platform = dialect::is_platform(frame.payload());
+        let chosen = match is_platform {
+            true => others.all(),
+            false if others.filters() == 0 => others.all(),
+            false => others.choose(&frame.event_name(), frame.tags()),
+        };
+        let shows_tags = !is_platform && self.shows_tags(app, frame);
+        let (mut translated, mut tagged): (Option<Arc<Frame>>, Option<Arc<Frame>>) = (None, None);
+        for (group, form) in chosen {
+            let frame = if is_platform && form.dialect != Dialect::Pusher {
+                translated.get_or_insert_with(|| frame.translated(form.dialect))
+            } else if shows_tags && form.is_filtered() {
+                tagged.get_or_insert_with(|| frame.with_tags())
             } else {
-                &delivery.frame
+                frame
             };
             self.join_run(index, group, Arc::clone(frame), delivery.except);
         }
+    }
+
+    /// Whether those who filter are sent an event with its tags (extensions spec 2.3).
+    pub(super) fn shows_tags(&self, app: u32, frame: &Frame) -> bool {
+        let app = self.app(app);
+        !frame.tags().is_empty() && app.is_some_and(|app| app.settings.tags_in_messages)
     }
 
     /// Adds the frame to the open run of a group, or opens one.

@@ -333,14 +333,14 @@ impl Homes {
     pub(super) fn keep(&mut self, key: &Arc<ChannelKey>, frame: Arc<Frame>, expires: Now) {
         self.stamp += 1;
         let stamp = self.stamp;
-        let bytes = frame.bytes().len() as u64;
+        let bytes = frame.held_bytes() as u64;
         let kept = self.find_or_insert(key).kept.get_or_insert_default();
         match kept.cached.replace(Cached {
             frame,
             expires,
             stamp,
         }) {
-            Some(before) => self.cache_bytes -= before.frame.bytes().len() as u64,
+            Some(before) => self.cache_bytes -= before.frame.held_bytes() as u64,
             None => self.cached += 1,
         }
         self.cache_bytes += bytes;
@@ -388,7 +388,7 @@ impl Homes {
                 }
                 evicted += u64::from(over && !expired);
                 if let Some(cached) = kept.cached.take() {
-                    self.cache_bytes -= cached.frame.bytes().len() as u64;
+                    self.cache_bytes -= cached.frame.held_bytes() as u64;
                     self.cached -= 1;
                 }
                 self.tidy(&key);

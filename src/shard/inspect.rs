@@ -67,6 +67,11 @@ impl Shard {
         self.homes.iter().count()
     }
 
+    /// Bytes of the filters of all channels here.
+    pub fn filter_bytes(&self) -> u64 {
+        self.filter_bytes
+    }
+
     /// Subscriptions here, pending ones included.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions

@@ -57,11 +57,14 @@ impl Shard {
                 entry.nth = nth;
             }
         }
-        if let Some(channel) = self.local.at(index)
-            && let Some(entry) = channel.remove(group, sub.position)
-        {
-            let subs = &mut self.conns.session(entry.slot).subs;
-            subs[entry.nth as usize].position = sub.position;
+        if let Some(channel) = self.local.at(index) {
+            let before = channel.filter_bytes();
+            let moved = channel.remove(group, sub.position);
+            self.filter_bytes -= before - channel.filter_bytes();
+            if let Some(entry) = moved {
+                let subs = &mut self.conns.session(entry.slot).subs;
+                subs[entry.nth as usize].position = sub.position;
+            }
         }
         self.subscriptions -= 1;
         if let Some(channel) = self.local.peek(index) {

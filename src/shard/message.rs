@@ -5,6 +5,7 @@
 //! validated where it arose and crosses as a typed value. Its size is part of the design: with the
 //! queue's stamp a slot is one cache line.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use tokio::sync::oneshot;
 use crate::app::AppTable;
 use crate::clock::{Micros, Now};
 use crate::pusher::dialect::Dialect;
-use crate::pusher::outbound::write_text_frame;
+use crate::pusher::filter::TagSet;
+use crate::pusher::outbound::{self, write_text_frame};
 use crate::pusher::socket_id::SocketId;
 use crate::ws::frame::FrameHeader;
 
@@ -54,24 +56,27 @@ pub struct ReplyTo {
     pub generation: u32,
 }
 
-/// One event, finished: WebSocket header and JSON text, built once and shared by every subscriber.
+/// One event, finished: WebSocket header and JSON text, built once and shared by every subscriber;
+/// and the tags that it was published with, for those who filter.
 pub struct Frame {
     bytes: Bytes,
     accepted: Micros,
+    tags: TagSet,
 }
 
 impl Frame {
     /// Takes a complete server frame, header included.
     pub fn new(bytes: Vec<u8>) -> Arc<Self> {
-        Self::published(bytes, Micros::default())
+        Self::published(bytes, Micros::default(), TagSet::default())
     }
 
-    /// The same, of an event that was accepted at that moment: how long its delivery took is
-    /// counted.
-    pub fn published(bytes: Vec<u8>, accepted: Micros) -> Arc<Self> {
+    /// The same, of an event that was accepted at that moment, from which its delivery is timed,
+    /// and published with these tags.
+    pub fn published(bytes: Vec<u8>, accepted: Micros, tags: TagSet) -> Arc<Self> {
         Arc::new(Self {
             bytes: Bytes::from(bytes),
             accepted,
+            tags,
         })
     }
 
@@ -84,7 +89,7 @@ impl Frame {
     pub fn text_of(accepted: Micros, write: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
         let mut bytes = Vec::with_capacity(FRAME_BYTES_USUAL);
         write_text_frame(&mut bytes, write);
-        Self::published(bytes, accepted)
+        Self::published(bytes, accepted, TagSet::default())
     }
 
     /// When the event was accepted; "never" for what the server itself says.
@@ -99,6 +104,29 @@ impl Frame {
             out.extend_from_slice(self.payload());
             dialect.translate(out, start);
         })
+    }
+
+    /// The same event with its tags as a last member (extensions spec 2.3).
+    pub fn with_tags(&self) -> Arc<Self> {
+        Self::text_of(self.accepted, |out| {
+            outbound::event_with_tags(out, self.payload(), &self.tags);
+        })
+    }
+
+    /// The name of an event.
+    pub fn event_name(&self) -> Cow<'_, str> {
+        let name = outbound::event_name(self.payload());
+        name.and_then(|name| name.decode()).unwrap_or_default()
+    }
+
+    /// The tags of an event.
+    pub fn tags(&self) -> &TagSet {
+        &self.tags
+    }
+
+    /// Bytes that it takes in a queue or a cache.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len() + self.tags.heap_bytes()
     }
 
     /// The JSON text in it.
@@ -287,8 +315,8 @@ impl ShardMessage {
     /// (decisions 28).
     pub fn frame_bytes(&self) -> usize {
         match self {
-            Self::Publish(publish) => publish.frame.bytes().len(),
-            Self::Deliver { frame, .. } => frame.bytes().len(),
+            Self::Publish(publish) => publish.frame.held_bytes(),
+            Self::Deliver { frame, .. } => frame.held_bytes(),
             _ => 0,
         }
     }

@@ -154,6 +154,10 @@ pub struct Settings {
     pub lag_bytes_max: u64,
     pub lag_max: Duration,
     pub subscriptions_max: usize,
+    /// Distinct filters of the subscribers of one channel here.
+    pub filters_channel_max: usize,
+    /// Bytes of the distinct filters of all channels here.
+    pub filters_bytes_max: u64,
     /// Per connection; `None` is no limit.
     pub subscriptions_per_connection_max: Option<u32>,
     pub budgets: Budgets,
@@ -202,6 +206,8 @@ pub struct Shard {
     stalls_watched: u32,
     conns: Connections,
     subscriptions: usize,
+    /// Bytes of the filters of all channels here.
+    filter_bytes: u64,
     local: LocalChannels,
     homes: Homes,
     count_windows: CountWindows,
@@ -300,6 +306,7 @@ impl Shard {
             stalls_watched: 0,
             conns: Connections::new(id),
             subscriptions: 0,
+            filter_bytes: 0,
             local: LocalChannels::default(),
             homes: Homes::default(),
             count_windows: counts::no_windows(),

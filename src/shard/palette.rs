@@ -335,6 +335,7 @@ impl Palette {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pusher::filter::TagSet;
 
     #[test]
     fn bytes_live_until_the_last_holder_is_done() {
@@ -387,8 +388,14 @@ mod tests {
         };
         let mut palette = Palette::default();
         for (first, second, told) in [(70, 90, Some(70)), (0, 90, Some(90)), (0, 0, None)] {
-            let run = palette.open(Frame::published(b"one".to_vec(), Micros(first)), Now(1));
-            palette.join(run, &Frame::published(b"two".to_vec(), Micros(second)));
+            let run = palette.open(
+                Frame::published(b"one".to_vec(), Micros(first), TagSet::default()),
+                Now(1),
+            );
+            palette.join(
+                run,
+                &Frame::published(b"two".to_vec(), Micros(second), TagSet::default()),
+            );
             palette.hold(run, 2, 1);
             palette.address(run, addressees);
             palette.release(run, true);

@@ -2,13 +2,15 @@
 //! used behind `extra`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::pusher::dialect::Dialect;
+use crate::pusher::filter::Filter;
 use crate::pusher::socket_id::SocketId;
 
-use super::groups::{Form, GroupId};
+use super::groups::{GroupId, Wanted};
 use super::message::Member;
 
 /// From this many subscriptions on, a connection finds them through a map; a scan would make a
@@ -59,6 +61,7 @@ pub struct Pending {
     pub subscription: u32,
     /// Presence channels only.
     pub member: Option<Box<Member>>,
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// Who is signed in on a connection (WebSocket spec 14).
@@ -146,10 +149,11 @@ impl Session {
         }
     }
 
-    /// What a new subscription of it is sent.
-    pub fn form(&self) -> Form {
-        Form {
+    /// What a new subscription of it is to be sent.
+    pub fn wanted(&self, filter: Option<Arc<Filter>>) -> Wanted {
+        Wanted {
             dialect: self.dialect(),
+            filter,
         }
     }
 

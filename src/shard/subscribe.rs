@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::app::{App, AppSettings, SubscriptionCount};
 use crate::pusher::channel::{ChannelKind, ChannelName};
 use crate::pusher::error::Rejection;
+use crate::pusher::filter::{self, Filter};
 use crate::pusher::inbound::Subscribe;
 use crate::pusher::outbound;
 use crate::pusher::presence::{Member as ParsedMember, MemberLimits};
@@ -20,7 +21,9 @@ use super::Shard;
 use super::channel::{ChannelKey, Entry, home};
 use super::conns::Phase;
 use super::groups::GroupId;
-use super::message::{Admitted, Cache, Joined, Member, Refusal, ShardMessage, Ticket, Welcome};
+use super::message::{
+    Admitted, Cache, Frame, Joined, Member, Refusal, ShardMessage, Ticket, Welcome,
+};
 use super::session::{Membership, Pending, Record};
 
 /// Whether the home has to be asked before a subscribe is committed.
@@ -28,6 +31,16 @@ pub fn is_asked(channel: ChannelName<'_>, settings: &AppSettings) -> bool {
     let is_counted = settings.subscription_count == SubscriptionCount::On
         && channel.kind().announces_subscription_count();
     channel.is_presence() || channel.is_cache() || is_counted
+}
+
+/// The filter of a subscribe, if it has one.
+fn filter(app: &App, subscribe: &Subscribe<'_>) -> Result<Option<Arc<Filter>>, filter::Error> {
+    let has_one = subscribe.filter.is_some() || subscribe.events.is_some();
+    if has_one && !app.settings.tag_filtering {
+        return Err(filter::Error::Disabled);
+    }
+    let filter = Filter::parse(subscribe.filter, subscribe.events)?;
+    Ok(filter.map(Arc::new))
 }
 
 impl Shard {
@@ -62,15 +75,19 @@ impl Shard {
             Ok(member) => member,
             Err(rejection) => return self.refuse_subscription(slot, name, &rejection),
         };
-        if !self.has_room(slot) {
+        let filter = match filter(&app, subscribe) {
+            Ok(filter) => filter,
+            Err(error) => return self.refuse_subscription(slot, name, &Rejection::Filter(error)),
+        };
+        if !self.has_room(slot) || !self.has_room_for(found, filter.as_deref()) {
             return self.refuse_subscription(slot, name, &Rejection::TooManySubscriptions);
         }
         let index = found.unwrap_or_else(|| self.begin_channel(hash, app.index, channel));
         self.subscriptions += 1;
         if is_asked(channel, &app.settings) {
-            self.ask(slot, index, member);
+            self.ask(slot, index, member, filter);
         } else {
-            self.commit(slot, index, None);
+            self.commit(slot, index, None, filter);
             self.answer(slot, |out| outbound::subscription_succeeded(out, name));
             self.settle(index);
             self.note_subscribed(slot, name);
@@ -96,6 +113,17 @@ impl Shard {
         let own_max = self.settings.subscriptions_per_connection_max;
         self.subscriptions < self.settings.subscriptions_max
             && own_max.is_none_or(|max| own < max as usize)
+    }
+
+    /// Whether a filter is known to the channel or may be kept.
+    fn has_room_for(&self, channel: Option<u32>, filter: Option<&Filter>) -> bool {
+        let Some(filter) = filter else { return true };
+        let channel = channel.and_then(|index| self.local.peek(index));
+        let others = channel.and_then(|channel| channel.others.as_ref());
+        let filters = others.map_or(0, |others| others.filters());
+        others.is_some_and(|others| others.has_filter(filter))
+            || (filters < self.settings.filters_channel_max
+                && self.filter_bytes + filter.bytes() as u64 <= self.settings.filters_bytes_max)
     }
 
     /// Authorisation and presence rules; the member where there is one.
@@ -158,7 +186,13 @@ impl Shard {
     }
 
     /// Asks the home; the session waits.
-    fn ask(&mut self, slot: u32, index: u32, member: Option<Box<Member>>) {
+    fn ask(
+        &mut self,
+        slot: u32,
+        index: u32,
+        member: Option<Box<Member>>,
+        filter: Option<Arc<Filter>>,
+    ) {
         let session = self.conns.key(slot);
         let extra = self.conns.session(slot).extra();
         extra.tickets += 1;
@@ -171,6 +205,7 @@ impl Shard {
             channel: index,
             subscription,
             member: member.clone(),
+            filter,
         });
         let source = self.id;
         let Some(local) = self.local.at(index) else {
@@ -202,12 +237,20 @@ impl Shard {
     }
 
     /// Adds a subscription to both lists. The open run belongs to those who were subscribed before.
-    pub(super) fn commit(&mut self, slot: u32, index: u32, membership: Option<Membership>) {
-        let form = self.conns.session(slot).form();
+    pub(super) fn commit(
+        &mut self,
+        slot: u32,
+        index: u32,
+        membership: Option<Membership>,
+        filter: Option<Arc<Filter>>,
+    ) {
+        let wanted = self.conns.session(slot).wanted(filter);
         let Some(channel) = self.local.at(index) else {
             return;
         };
-        let group = channel.group_of(form);
+        let before = channel.filter_bytes();
+        let group = channel.group_of(&wanted);
+        self.filter_bytes += channel.filter_bytes() - before;
         self.expand_group(index, group);
         let Some(channel) = self.local.at(index) else {
             return;
@@ -272,7 +315,8 @@ impl Shard {
             subscription: pending.subscription,
             user_id: member.user_id,
         });
-        self.commit(slot, pending.channel, membership);
+        let filter = pending.filter;
+        self.commit(slot, pending.channel, membership, filter.clone());
         if let Some(channel) = self.local.at(pending.channel) {
             debug_assert!(
                 channel.seq == 0 || channel.seq == seq || cfg!(test),
@@ -287,13 +331,34 @@ impl Shard {
         }
         match cache {
             Cache::None => {}
-            Cache::Hit(frame) => self.answer_frame(slot, &frame),
+            Cache::Hit(frame) => self.answer_cached(slot, key, &frame, filter.as_deref()),
             Cache::Miss => self.answer(slot, |out| outbound::cache_miss(out, &key.name)),
         }
         if let Some(frame) = count {
             self.answer_frame(slot, &frame);
         }
         self.note_subscribed(slot, &key.name);
+    }
+
+    /// The cached event is offered to the filter like any other (extensions spec 2.2); where it does
+    /// not pass, there is nothing in the cache for this subscriber.
+    fn answer_cached(
+        &mut self,
+        slot: u32,
+        key: &ChannelKey,
+        frame: &Frame,
+        filter: Option<&Filter>,
+    ) {
+        let Some(filter) = filter else {
+            return self.answer_frame(slot, frame);
+        };
+        if !filter.matches(&frame.event_name(), frame.tags()) {
+            return self.answer(slot, |out| outbound::cache_miss(out, &key.name));
+        }
+        match self.shows_tags(key.app, frame) {
+            true => self.answer_frame(slot, &frame.with_tags()),
+            false => self.answer_frame(slot, frame),
+        }
     }
 
     fn on_refused(

@@ -89,7 +89,7 @@ impl Shard {
         let index = found.unwrap_or_else(|| self.begin_channel(hash, app, channel));
         self.subscriptions += 1;
         self.counters.sign_ins += 1;
-        self.commit(slot, index, None);
+        self.commit(slot, index, None, None);
         Ok(index)
     }
 

@@ -7,11 +7,40 @@ use crate::clock::Now;
 use crate::pusher::socket_id::SocketId;
 use crate::shard::message::{Counts, SessionKey};
 
+use super::sieve::Tags;
+
 /// One text that a channel's subscribers get, except one of them.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) text: Rc<str>,
     pub(super) except: Option<SocketId>,
+    /// What filters look at; `None` for what is never filtered.
+    pub(super) label: Option<Label>,
+}
+
+impl Entry {
+    /// Somebody has come or gone.
+    pub(super) fn of_platform(text: Rc<str>) -> Self {
+        Self {
+            text,
+            except: None,
+            label: None,
+        }
+    }
+}
+
+/// Name and tags of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Label {
+    pub(super) name: &'static str,
+    pub(super) tags: Tags,
+}
+
+/// An event that a cache channel keeps.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) text: Rc<str>,
+    pub(super) label: Label,
 }
 
 /// A member of a presence channel, with its connections in the order of joining.
@@ -47,7 +76,7 @@ pub(super) struct Channel {
     /// Subscriptions that the home was told of, by shard.
     pub(super) told: Vec<u32>,
     /// The last event of the API that the home has taken, and when it expires.
-    pub(super) cached: Option<(Rc<str>, Now)>,
+    pub(super) cached: Option<(Kept, Now)>,
     /// Nothing is kept any more: the home knows that the app was removed.
     pub(super) dropped: bool,
     /// By shard, where in the log its clients are at least: nobody who comes later gets less.

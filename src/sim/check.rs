@@ -199,6 +199,7 @@ impl World {
                 0,
                 "subscriptions are left at shard {at}"
             );
+            assert_eq!(shard.filter_bytes(), 0, "filters are left at shard {at}");
             assert_eq!(shard.counters.sequence_gaps, 0);
             let cached = self.model.channels.iter().filter(|channel| {
                 let found = shard.home_channel(APPS[channel.app].0, channel.name);

@@ -11,7 +11,9 @@ use std::rc::Rc;
 use crate::pusher::socket_id::SocketId;
 use crate::shard::message::SessionKey;
 
+use super::channel::{Entry, Kept, Label};
 use super::model::Model;
+use super::sieve::Sieve;
 use super::text;
 
 /// What a client says; the text itself is beside it.
@@ -23,6 +25,7 @@ pub(super) enum Action {
         channel: usize,
         valid: bool,
         user: Option<&'static str>,
+        sieve: Option<Rc<Sieve>>,
     },
     Unsubscribe {
         channel: usize,
@@ -43,11 +46,13 @@ pub(super) enum Expect {
     Succeeded {
         channel: usize,
         from: usize,
+        sieve: Option<Rc<Sieve>>,
     },
     /// A subscribe that asked its home.
     Asked {
         channel: usize,
         subscription: u32,
+        sieve: Option<Rc<Sieve>>,
     },
     Error(Option<u16>),
     SubscriptionError,
@@ -71,6 +76,37 @@ pub(super) enum Cursor {
     Between(usize, usize),
 }
 
+/// A subscription that a client has been told of.
+#[derive(Debug)]
+pub(super) struct Sub {
+    pub(super) cursor: Cursor,
+    /// What it lets through.
+    sieve: Option<Rc<Sieve>>,
+}
+
+impl Sub {
+    /// The text of an event as this subscription gets it, if it does.
+    fn sifted(&self, text: &Rc<str>, label: Label, shows_tags: bool) -> Option<Rc<str>> {
+        let Some(sieve) = &self.sieve else {
+            return Some(Rc::clone(text));
+        };
+        let passes = sieve.passes(label.name, label.tags);
+        passes.then(|| match shows_tags {
+            true => text::tagged(text, &label.tags.pairs()).into(),
+            false => Rc::clone(text),
+        })
+    }
+
+    /// The same of any entry of a log, for this client.
+    fn sees(&self, entry: &Entry, id: Option<SocketId>, shows_tags: bool) -> Option<Rc<str>> {
+        match entry.label {
+            _ if entry.except.is_some() && entry.except == id => None,
+            None => Some(Rc::clone(&entry.text)),
+            Some(label) => self.sifted(&entry.text, label, shows_tags),
+        }
+    }
+}
+
 /// One WebSocket connection, from the visitor's side.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -85,7 +121,7 @@ pub(super) struct Client {
     /// Payloads of pings that have not been answered.
     pub(super) pongs: Vec<Vec<u8>>,
     /// What the client has been told it is subscribed to.
-    pub(super) subs: BTreeMap<usize, Cursor>,
+    pub(super) subs: BTreeMap<usize, Sub>,
     /// The texts that have to come next.
     pub(super) due: VecDeque<Rc<str>>,
     /// The last count that it was told of each channel.
@@ -234,21 +270,36 @@ impl Client {
 
     fn on_succeeded(&mut self, text: &str, model: &mut Model) {
         match self.answered(model) {
-            Expect::Succeeded { channel, from } => {
+            Expect::Succeeded {
+                channel,
+                from,
+                sieve,
+            } => {
                 assert_eq!(text, text::succeeded(model.channels[channel].name));
                 let end = model.channels[channel].log.len();
-                let before = self.subs.insert(channel, Cursor::Between(from, end));
+                let cursor = Cursor::Between(from, end);
+                let before = self.subs.insert(channel, Sub { cursor, sieve });
                 assert!(before.is_none(), "subscribed twice: {text}");
             }
             Expect::Asked {
                 channel,
                 subscription,
+                sieve,
             } => {
                 let outcome = model.outcome(self.key.expect("it has asked"), subscription);
                 assert_eq!(Some(text), outcome.succeeded.as_deref());
-                let due = [&outcome.cache, &outcome.count];
-                self.due.extend(due.into_iter().flatten().cloned());
-                let before = self.subs.insert(channel, Cursor::At(outcome.from));
+                let cursor = Cursor::At(outcome.from);
+                let sub = Sub { cursor, sieve };
+                let due = outcome.cache.as_ref().map(|cache| {
+                    let sifted = |kept: &Kept| {
+                        sub.sifted(&kept.text, kept.label, self.rules.tags_in_messages)
+                    };
+                    let miss = || text::cache_miss(model.channels[channel].name).into();
+                    cache.as_ref().and_then(sifted).unwrap_or_else(miss)
+                });
+                self.due.extend(due);
+                self.due.extend(outcome.count.clone());
+                let before = self.subs.insert(channel, sub);
                 assert!(before.is_none(), "subscribed twice: {text}");
             }
             answered => panic!("{text} instead of {answered:?}"),
@@ -258,40 +309,41 @@ impl Client {
     /// A text of a channel has to be the next one of its log.
     fn on_channel_text(&mut self, at: usize, text: &str, model: &mut Model) {
         let channel = &mut model.channels[at];
-        let cursor = self.subs.get_mut(&at);
-        let cursor = cursor.unwrap_or_else(|| panic!("not subscribed, yet got {text}"));
-        let is_mine = |n: usize| {
-            channel.log[n]
-                .except
-                .is_none_or(|id| Some(id) != self.socket_id)
-        };
-        let (first, last) = match *cursor {
+        let sub = self.subs.get(&at);
+        let sub = sub.unwrap_or_else(|| panic!("not subscribed, yet got {text}"));
+        let (id, shows_tags) = (self.socket_id, self.rules.tags_in_messages);
+        let seen = |n: usize| sub.sees(&channel.log[n], id, shows_tags);
+        let cursor = sub.cursor;
+        let (first, last) = match cursor {
             Cursor::At(next) => (next, next),
             Cursor::Between(first, last) => (first, last),
         };
         // What is not for this client may lie before the first entry that it has to get.
         let end = (last..channel.log.len())
-            .find(|&n| is_mine(n))
+            .find(|&n| seen(n).is_some())
             .map_or(channel.log.len(), |n| n + 1);
-        let found = (first..end).find(|&n| is_mine(n) && *channel.log[n].text == *text);
+        let found = (first..end).find(|&n| seen(n).as_deref() == Some(text));
         let found = found.unwrap_or_else(|| {
             let next: Vec<_> = channel.log[first..end].iter().rev().take(2).collect();
             panic!("got {text}\nat {cursor:?}, where the log ends in {next:?}")
         });
-        *cursor = Cursor::At(found + 1);
+        if let Some(sub) = self.subs.get_mut(&at) {
+            sub.cursor = Cursor::At(found + 1);
+        }
         let seen = &mut channel.seen[self.shard];
         *seen = (*seen).max(found + 1);
     }
 
     /// Whether every entry that is for this client has come.
     pub(super) fn has_all(&self, at: usize, model: &Model) -> bool {
-        let next = match self.subs[&at] {
+        let sub = &self.subs[&at];
+        let next = match sub.cursor {
             Cursor::At(next) => next,
             Cursor::Between(_, last) => last,
         };
         let rest = &model.channels[at].log[next..];
         rest.iter()
-            .all(|entry| entry.except.is_some() && entry.except == self.socket_id)
+            .all(|entry| sub.sees(entry, self.socket_id, false).is_none())
     }
 }
 
@@ -300,4 +352,6 @@ impl Client {
 pub(super) struct Rules {
     pub(super) subscription_errors: bool,
     pub(super) subscriptions_max: Option<u32>,
+    pub(super) tag_filtering: bool,
+    pub(super) tags_in_messages: bool,
 }

@@ -58,10 +58,7 @@ impl Counting {
 
     fn tell(&mut self, at: usize, channel: &mut Channel, count: u32, now: Now) -> Rc<str> {
         let text: Rc<str> = text::count(channel.name, count).into();
-        channel.log.push(Entry {
-            text: Rc::clone(&text),
-            except: None,
-        });
+        channel.log.push(Entry::of_platform(Rc::clone(&text)));
         self.windows.retain(|window| window.channel != at);
         if count >= self.pace.exact_max {
             self.windows.push_back(Window {

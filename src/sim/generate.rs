@@ -2,6 +2,8 @@
 //! their moods. Weighted towards what goes wrong: few channels, last subscribers who leave and
 //! return, deaths while a subscribe is pending, slots and descriptors that are reused at once.
 
+use std::rc::Rc;
+
 use crate::clock::Now;
 use crate::pusher::signature::SigningKey;
 use crate::pusher::socket_id::SocketId;
@@ -11,6 +13,7 @@ use super::kernel::Mood;
 use super::peer::{Input, Kind, Peer, Publisher, Request};
 use super::plan::APPS;
 use super::publish::{API_EVENT, CLIENT_EVENT};
+use super::sieve::{Sieve, Tags};
 use super::text;
 use super::world::World;
 
@@ -69,13 +72,17 @@ impl World {
     }
 
     fn connect_client(&mut self, shard: usize) -> usize {
+        let channel = self.some_channel();
+        let app = self.model.channels[channel].app;
         let settings = &self.scene.settings;
+        let found = self.scene.apps.by_index(APPS[app].0);
+        let of_app = &found.expect("the app is there").settings;
         let rules = Rules {
             subscription_errors: settings.subscription_errors,
             subscriptions_max: settings.subscriptions_per_connection_max,
+            tag_filtering: of_app.tag_filtering,
+            tags_in_messages: of_app.tags_in_messages,
         };
-        let channel = self.some_channel();
-        let app = self.model.channels[channel].app;
         let sockudo = self.chance.below(4) == 0;
         let client = Client::new(app, shard, sockudo, rules);
         let at = self.arrive(shard, Kind::Client(Box::new(client)));
@@ -161,6 +168,8 @@ impl World {
         let user = self.chance.below(USERS.len());
         let info = self.chance.below(3);
         let is_lying = self.chance.below(20) == 0;
+        let sieve = (self.chance.below(3) == 0)
+            .then(|| Sieve::some(&mut self.chance, [API_EVENT, CLIENT_EVENT]));
         let found = &self.model.channels[channel];
         let Some(client) = self.peers[at].client() else {
             return Input::Pong;
@@ -182,8 +191,11 @@ impl World {
         let data = data.map_or(String::new(), |data| {
             format!(r#","channel_data":"{}""#, data.replace('"', r#"\""#))
         });
+        let filter = sieve
+            .as_ref()
+            .map_or(String::new(), |sieve| format!(",{}", sieve.member()));
         let text = format!(
-            r#"{{"event":"pusher:subscribe","data":{{"channel":"{}","auth":"{key}:{signature}"{data}}}}}"#,
+            r#"{{"event":"pusher:subscribe","data":{{"channel":"{}","auth":"{key}:{signature}"{data}{filter}}}}}"#,
             found.name
         );
         // The model knows channels by app: the same name in the client's own app.
@@ -194,6 +206,7 @@ impl World {
                 channel,
                 valid,
                 user,
+                sieve: sieve.map(Rc::new),
             },
             text,
         )
@@ -217,7 +230,8 @@ impl World {
             return Input::Pong;
         };
         let channel = self.model.channel(client.app, name);
-        let number = self.model.new_event(CLIENT_EVENT, 1, padding);
+        let tags = Tags::default();
+        let number = self.model.new_event(CLIENT_EVENT, tags, 1, padding);
         let data = text::data(number, padding);
         let text = text::event(CLIENT_EVENT, name, &data, None);
         Input::Text(Action::Event { channel, number }, text)
@@ -254,7 +268,10 @@ impl World {
         } else {
             padding
         };
-        let number = self.model.new_event(API_EVENT, channels.len(), padding);
+        let tags = Tags::some(&mut self.chance);
+        let number = self
+            .model
+            .new_event(API_EVENT, tags, channels.len(), padding);
         let request = Request {
             number,
             channels,

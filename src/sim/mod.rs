@@ -41,6 +41,7 @@ mod plan;
 mod publish;
 mod reload;
 mod session;
+mod sieve;
 mod slow;
 mod text;
 mod trace;

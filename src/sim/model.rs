@@ -16,9 +16,10 @@ use crate::shard::Settings;
 use crate::shard::channel::{ChannelHasher, home};
 use crate::shard::message::{Counts, Member, Publish, ReplyTo, SessionKey, ShardMessage, Ticket};
 
-use super::channel::{Channel, Entry, User};
+use super::channel::{Channel, Entry, Kept, Label, User};
 use super::counts::Counting;
 use super::plan::{APPS, NAMES};
+use super::sieve::Tags;
 use super::text;
 
 /// How a subscribe that asked will be answered.
@@ -28,8 +29,8 @@ pub(super) struct Outcome {
     pub(super) succeeded: Option<String>,
     /// The first entry of the log that is for the newcomer.
     pub(super) from: usize,
-    /// What follows the success on a cache channel; known once the home has taken the question.
-    pub(super) cache: Option<Rc<str>>,
+    /// On a cache channel what it keeps; known once the home has taken the question.
+    pub(super) cache: Option<Option<Kept>>,
     /// The count that follows, where all are told it; likewise.
     pub(super) count: Option<Rc<str>>,
 }
@@ -39,12 +40,22 @@ pub(super) struct Outcome {
 pub(super) struct Event {
     pub(super) name: &'static str,
     pub(super) padding: usize,
+    pub(super) tags: Tags,
     /// Who sent it, where subscribers are told.
     pub(super) user: Option<&'static str>,
     /// Channels it is for, and inboxes it has entered.
     pub(super) wanted: usize,
     pub(super) accepted: usize,
     pub(super) refused: bool,
+}
+
+impl Event {
+    fn label(&self) -> Label {
+        Label {
+            name: self.name,
+            tags: self.tags,
+        }
+    }
 }
 
 /// What the simulation knows to be true.
@@ -91,10 +102,17 @@ impl Model {
     }
 
     /// The number of a new event for so many channels.
-    pub(super) fn new_event(&mut self, name: &'static str, wanted: usize, padding: usize) -> u64 {
+    pub(super) fn new_event(
+        &mut self,
+        name: &'static str,
+        tags: Tags,
+        wanted: usize,
+        padding: usize,
+    ) -> u64 {
         self.events.push(Event {
             name,
             padding,
+            tags,
             user: None,
             wanted,
             accepted: 0,
@@ -238,9 +256,12 @@ impl Model {
         let channel = &mut self.channels[at];
         let data = text::data(number, event.padding);
         let text = text::event(event.name, channel.name, &data, event.user);
+        let label = Some(event.label());
+        let text = text.into();
         channel.log.push(Entry {
-            text: text.into(),
+            text,
             except,
+            label,
         });
         if let Some(ask) = ask {
             self.answers.insert(question(ask), channel.counts());
@@ -265,7 +286,7 @@ impl Model {
             }
             None => {
                 let text = text::added(channel.name, &member.user_id, &member.user_info).into();
-                channel.log.push(Entry { text, except: None });
+                channel.log.push(Entry::of_platform(text));
                 channel.roster.push(User {
                     id: member.user_id.clone(),
                     connections: vec![connection],
@@ -292,7 +313,7 @@ impl Model {
         };
         let user = channel.roster.remove(gone);
         let text = text::removed(channel.name, &user.id).into();
-        channel.log.push(Entry { text, except: None });
+        channel.log.push(Entry::of_platform(text));
     }
 
     fn expect(&mut self, ticket: Ticket, succeeded: Option<String>, from: usize) {
@@ -318,7 +339,8 @@ impl Model {
                 if self.channels[at].dropped {
                     return;
                 }
-                return self.keep(at, text::payload(publish.frame.bytes()), now);
+                let number = text::number(text::payload(publish.frame.bytes()));
+                return self.keep(at, number, now);
             }
             ShardMessage::Interest {
                 channel,
@@ -338,8 +360,7 @@ impl Model {
             .cached
             .as_ref()
             .filter(|(_, expires)| *expires > now);
-        let miss = || text::cache_miss(channel.name).into();
-        let cache = live.map_or_else(miss, |(text, _)| Rc::clone(text));
+        let cache = live.map(|(kept, _)| kept.clone());
         let outcome = self
             .outcomes
             .get_mut(&(ticket.session, ticket.subscription));
@@ -374,8 +395,16 @@ impl Model {
     }
 
     /// The home keeps an event.
-    pub(super) fn keep(&mut self, at: usize, text: &str, now: Now) {
-        self.channels[at].cached = Some((text.into(), now.after(self.cache_ttl)));
+    pub(super) fn keep(&mut self, at: usize, number: u64, now: Now) {
+        let event = self.events[number as usize];
+        let channel = &mut self.channels[at];
+        let data = text::data(number, event.padding);
+        let text = text::event(event.name, channel.name, &data, None).into();
+        let kept = Kept {
+            text,
+            label: event.label(),
+        };
+        channel.cached = Some((kept, now.after(self.cache_ttl)));
     }
 
     /// How the subscribe number `subscription` of a session is answered.

@@ -151,6 +151,8 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
         inbox_depth_max: plan.inbox,
         lag_bytes_max: if chance.below(4) == 0 { 200 } else { 64 << 20 },
         lag_max: Duration::from_millis(if chance.below(4) == 0 { 20 } else { 1000 }),
+        filters_channel_max: 10_000,
+        filters_bytes_max: 64 << 20,
         subscriptions_max: 4_000_000,
         subscriptions_per_connection_max: (chance.below(4) == 0).then_some(2),
         budgets: if chance.below(2) == 0 {
@@ -208,9 +210,11 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
             client_events_per_sec: 1_000_000,
             presence_members_max: MEMBERS_MAX,
             subscription_count: subscription_count(chance),
+            tags_in_messages: chance.below(2) == 0,
             ..AppSettings::default()
         },
         AppSettings {
+            tag_filtering: chance.below(2) == 0,
             connections_max: Some(3 + chance.below(6) as u64),
             subscription_count: subscription_count(chance),
             ..AppSettings::default()

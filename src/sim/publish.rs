@@ -1,15 +1,19 @@
 //! Publishes over HTTP at the server's side, as `api` and `net` would do them: all channels or none,
 //! and an answer that waits for the counts where they are asked for.
 
+use std::sync::Arc;
+
+use crate::clock::Micros;
+use crate::pusher::filter::TagSet;
 use crate::pusher::json::StringSource;
-use crate::pusher::outbound;
+use crate::pusher::outbound::{self, write_text_frame};
 use crate::pusher::socket_id::SocketId;
 use crate::shard::message::{Frame, Origin, Publish, ReplyTo};
 use crate::shard::question::{Answer, Found};
 
-use super::channel::Channel;
 use super::peer::Request;
 use super::plan::{APPS, Rule};
+use super::sieve::Tags;
 use super::text;
 use super::world::{Node, World};
 
@@ -46,16 +50,13 @@ impl World {
         let publishes = request.channels.iter().zip(0..).map(|(&channel, nth)| {
             let channel = &self.model.channels[channel];
             let app = APPS[channel.app].0;
-            let padding = self.model.events[request.number as usize].padding;
-            let data = text::data(request.number, padding);
+            let event = self.model.events[request.number as usize];
+            let data = text::data(request.number, event.padding);
             Publish {
                 app,
                 hash: node.shard.hash(app, channel.name),
                 channel: channel.name.into(),
-                frame: Frame::text(|out| {
-                    let (name, data) = (StringSource::Text(API_EVENT), StringSource::Text(&data));
-                    outbound::event(out, name, channel.name, data, None);
-                }),
+                frame: frame(channel.name, &data, event.tags),
                 except: request.except,
                 origin: Origin::Api,
                 cached: channel.is_cache(),
@@ -92,7 +93,7 @@ impl World {
         except: Option<SocketId>,
         ask: Option<(ReplyTo, u32)>,
     ) {
-        let Channel { home, name, .. } = self.model.channels[channel];
+        let home = self.model.channels[channel].home;
         if self.plan.off != Some(Rule::OwnInbox) || home != at {
             return;
         }
@@ -100,8 +101,8 @@ impl World {
         self.model.append(number, channel, except, ask);
         let event = self.model.events[number as usize];
         if self.model.channels[channel].is_cache() && event.name == API_EVENT {
-            let text = text::event(event.name, name, &text::data(number, event.padding), None);
-            self.model.keep(channel, &text, self.nodes[at].shard.now());
+            let now = self.nodes[at].shard.now();
+            self.model.keep(channel, number, now);
         }
     }
 
@@ -130,6 +131,16 @@ impl World {
             answer(node, to.slot as usize, "200", number);
         }
     }
+}
+
+/// The event as `api` builds it.
+fn frame(channel: &str, data: &str, tags: Tags) -> Arc<Frame> {
+    let mut bytes = Vec::new();
+    write_text_frame(&mut bytes, |out| {
+        let (name, data) = (StringSource::Text(API_EVENT), StringSource::Text(data));
+        outbound::event(out, name, channel, data, None);
+    });
+    Frame::published(bytes, Micros::default(), TagSet::new(&tags.pairs()))
 }
 
 fn answer(node: &mut Node, slot: usize, status: &str, number: u64) {

@@ -1,8 +1,11 @@
 //! What the server has been made to do: the session behind a client, message by message, and what
 //! the client will see of each. The answers themselves are checked in `client`, when they come.
 
+use std::rc::Rc;
+
 use super::client::{Action, Client, Expect};
 use super::model::Model;
+use super::sieve::Sieve;
 
 impl Client {
     /// The server handles a message on an open session. `refused` says whether it counted a refused
@@ -17,8 +20,9 @@ impl Client {
                 channel,
                 valid,
                 user,
+                ref sieve,
             } => {
-                return self.on_subscribe(channel, valid, user, model);
+                return self.on_subscribe(channel, valid, user, sieve.clone(), model);
             }
             Action::Unsubscribe { channel } => {
                 self.expected
@@ -56,6 +60,7 @@ impl Client {
         at: usize,
         valid: bool,
         user: Option<&'static str>,
+        sieve: Option<Rc<Sieve>>,
         model: &Model,
     ) -> bool {
         let channel = &model.channels[at];
@@ -71,6 +76,10 @@ impl Client {
             self.refused(Some(4009));
             return false;
         }
+        if sieve.is_some() && !self.rules.tag_filtering {
+            self.refused(None);
+            return false;
+        }
         if full {
             self.refused(Some(4100));
             return false;
@@ -82,13 +91,17 @@ impl Client {
             self.expected.push_back(Expect::Asked {
                 channel: at,
                 subscription,
+                sieve,
             });
             return true;
         }
         self.session.insert(at, user);
         let from = channel.seen[self.shard];
-        self.expected
-            .push_back(Expect::Succeeded { channel: at, from });
+        self.expected.push_back(Expect::Succeeded {
+            channel: at,
+            from,
+            sieve,
+        });
         false
     }
 

@@ -70,6 +70,19 @@ pub(super) fn event(name: &str, channel: &str, data: &str, user: Option<&str>) -
     format!(r#"{{"event":"{name}","channel":"{channel}","data":"{data}"{user}}}"#)
 }
 
+/// An event with its tags.
+pub(super) fn tagged(text: &str, tags: &[(&str, &str)]) -> String {
+    if tags.is_empty() {
+        return text.to_owned();
+    }
+    let tags: Vec<String> = tags
+        .iter()
+        .map(|(k, v)| format!(r#""{k}":"{v}""#))
+        .collect();
+    let text = text.strip_suffix('}').expect("an object");
+    format!(r#"{text},"tags":{{{}}}}}"#, tags.join(","))
+}
+
 /// The data of event `number`: unique, and as long as wanted.
 pub(super) fn data(number: u64, padding: usize) -> String {
     format!("{number}:{}", "x".repeat(padding))

@@ -250,7 +250,7 @@ fn a_frame_of_copied_tokens_is_allocated_once() {
         let body = format!(r#"{{"name":"name","channel":"channel","data":"{data}"}}"#);
         let limits = limits(&AppSettings::default());
         let event = rest::Publish::parse(body.as_bytes(), &limits).expect("a lawful event");
-        let frame = frame(&event, "channel", Micros::default());
+        let frame = frame(&event, "channel", Micros::default(), TagSet::default());
         let beside = frame.bytes().len() - (r#""name""#.len() + "channel".len() + 2 + bytes);
         assert!(beside <= FRAME_BESIDE_BYTES, "{beside} for {bytes}");
     }
