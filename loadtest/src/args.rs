@@ -158,6 +158,9 @@ pub(crate) struct Connect {
     /// Kind of the channels
     #[arg(long, value_enum, default_value = "public")]
     pub(crate) kind: Kind,
+    /// Connections opened a second, due whatever the server does [default: as fast as handshakes go]
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
     /// From a level to the reading of memory
     #[arg(long, default_value = "3", value_parser = value_parser!(u32).range(0..=600))]
     pub(crate) settle_secs: u32,

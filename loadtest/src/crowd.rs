@@ -15,7 +15,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 
-use crate::clock::{self, MILLISECOND, Nanos, SECOND};
+use crate::clock::{self, MILLISECOND, NEVER, Nanos, SECOND};
 use crate::control::Share;
 use crate::frame::{self, Opcode};
 use crate::http;
@@ -134,7 +134,7 @@ impl Crowd {
     }
 
     /// Opens a connection for a group as soon as there is room among the handshakes. What it takes
-    /// counts from `due`.
+    /// counts from `due`; with [`NEVER`] from when there is room.
     pub(crate) fn want(&mut self, group: u8, nth: usize, due: Nanos) {
         let nth = nth as u32;
         self.wanted.push_back(Wanted { group, nth, due });
@@ -353,9 +353,10 @@ impl Crowd {
         });
         let slot = &mut self.slots[index as usize];
         (slot.group, slot.nth, slot.state) = (wanted.group, wanted.nth, State::Connecting);
+        let now = self.meter.now;
         let opening = Opening {
-            due: wanted.due,
-            since: self.meter.now,
+            due: if wanted.due == NEVER { now } else { wanted.due },
+            since: now,
         };
         self.opening.insert(index, opening);
         let target = self.target(index).address;

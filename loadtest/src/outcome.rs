@@ -187,7 +187,11 @@ impl Machine {
         let model = models.filter_map(|line| line.split_once(':')).next();
         Self {
             cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned()),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            // Of the machine, not those that this process may run on.
+            cores: cpuinfo
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         }
     }

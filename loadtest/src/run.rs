@@ -119,11 +119,16 @@ fn processes(common: &Common, scenario: &Scenario) -> io::Result<(u32, Option<St
 
 /// How long a run should take.
 fn expected(common: &Common, scenario: &Scenario) -> Duration {
-    let settling = match scenario {
-        Scenario::Connect(connect) => connect.levels.len() as u64 * u64::from(connect.settle_secs),
-        _ => 0,
+    let connections = scenario.connections();
+    let (settling, connecting) = match scenario {
+        Scenario::Connect(connect) => (
+            connect.levels.len() as u64 * u64::from(connect.settle_secs),
+            connect.rate.map_or(connections / 1_000, |rate| {
+                (connections as f64 / rate) as u64
+            }),
+        ),
+        _ => (0, connections / 1_000),
     };
-    let connecting = scenario.connections() / 1_000;
     let secs = common.warmup_secs * 2 + common.secs + common.tail_secs;
     let secs = u64::from(secs) + settling + connecting;
     Duration::from_secs(secs)

@@ -209,8 +209,7 @@ fn take_due(table: &mut Option<Timetable>, now: Nanos) -> Option<Nanos> {
 
 impl Load for Chat {
     fn grow(&mut self, crowd: &mut Crowd, _level: u64) {
-        let now = crowd.meter.now;
-        (0..self.members.len()).for_each(|nth| crowd.want(self.group, nth, now));
+        (0..self.members.len()).for_each(|nth| crowd.want(self.group, nth, NEVER));
     }
 
     fn is_ready(&self) -> bool {

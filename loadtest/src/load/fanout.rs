@@ -266,8 +266,7 @@ impl Publishing {
 
 impl Load for Fanout {
     fn grow(&mut self, crowd: &mut Crowd, _level: u64) {
-        let now = crowd.meter.now;
-        (0..self.not_ready).for_each(|nth| crowd.want(self.group, nth, now));
+        (0..self.not_ready).for_each(|nth| crowd.want(self.group, nth, NEVER));
     }
 
     fn is_ready(&self) -> bool {

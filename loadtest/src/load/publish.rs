@@ -118,8 +118,7 @@ impl Publish {
 
 impl Load for Publish {
     fn grow(&mut self, crowd: &mut Crowd, _level: u64) {
-        let now = crowd.meter.now;
-        (0..self.waiting.len()).for_each(|nth| crowd.want(self.group, nth, now));
+        (0..self.waiting.len()).for_each(|nth| crowd.want(self.group, nth, NEVER));
     }
 
     fn is_ready(&self) -> bool {

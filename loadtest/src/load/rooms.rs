@@ -67,8 +67,7 @@ impl Rooms {
 
 impl Load for Rooms {
     fn grow(&mut self, crowd: &mut Crowd, _level: u64) {
-        let now = crowd.meter.now;
-        (0..self.places.len()).for_each(|nth| crowd.want(self.group, nth, now));
+        (0..self.places.len()).for_each(|nth| crowd.want(self.group, nth, NEVER));
     }
 
     fn is_ready(&self) -> bool {

@@ -44,8 +44,7 @@ impl Storm {
 
 impl Load for Storm {
     fn grow(&mut self, crowd: &mut Crowd, _level: u64) {
-        let now = crowd.meter.now;
-        (0..self.slots.len()).for_each(|nth| crowd.want(self.group, nth, now));
+        (0..self.slots.len()).for_each(|nth| crowd.want(self.group, nth, NEVER));
     }
 
     fn is_ready(&self) -> bool {

@@ -28,28 +28,29 @@ impl Row {
     }
 
     fn values(&self) -> [String; 2] {
-        [self.a, self.b].map(|value| {
-            let Some(value) = value else {
-                return "-".to_owned();
-            };
-            let (text, unit) = shown(&Figure {
-                group: String::new(),
-                name: String::new(),
-                value,
-                unit: self.unit.clone(),
-                is_fault: false,
-            });
-            if self.unit == unit {
-                text
-            } else {
-                format!("{text} {unit}")
-            }
-        })
+        let text = |value| value_text(value, &self.unit);
+        [self.a, self.b].map(|value| value.map_or_else(|| "-".to_owned(), text))
     }
 
     fn ratio_text(&self) -> String {
         self.ratio()
             .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"))
+    }
+}
+
+/// A value as people read it, with its unit only where that is not the one of the row.
+pub(crate) fn value_text(value: f64, unit: &str) -> String {
+    let (text, shown) = shown(&Figure {
+        group: String::new(),
+        name: String::new(),
+        value,
+        unit: unit.to_owned(),
+        is_fault: false,
+    });
+    if unit == shown {
+        text
+    } else {
+        format!("{text} {shown}")
     }
 }
 

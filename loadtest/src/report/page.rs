@@ -217,6 +217,7 @@ pub(super) fn percentiles(runs: &[(&str, &Outcome)]) -> String {
             y_unit: Unit::Plain,
             series,
             shaded: Vec::new(),
+            x_max: 0.0,
         }
         .svg()
     });
@@ -297,6 +298,10 @@ pub(super) fn timelines(runs: &[(&str, &Outcome)]) -> String {
         [(_, outcome)] => unmeasured(&outcome.timeline),
         _ => Vec::new(),
     };
+    let ends = runs
+        .iter()
+        .filter_map(|(_, outcome)| outcome.timeline.last());
+    let x_max = ends.map(|moment| moment.at).fold(0.0, f64::max);
     let svgs = plots.into_iter().map(|(title, y, y_unit, quantities)| {
         let series = runs.iter().enumerate().flat_map(|(n, (label, outcome))| {
             quantities
@@ -337,6 +342,7 @@ pub(super) fn timelines(runs: &[(&str, &Outcome)]) -> String {
             y_unit,
             series,
             shaded: shaded.clone(),
+            x_max,
         }
         .svg()
     });
@@ -390,6 +396,7 @@ pub(super) fn memory(runs: &[(&str, &Outcome)]) -> String {
         y_unit: Unit::Bytes,
         series: series.collect(),
         shaded: Vec::new(),
+        x_max: 0.0,
     };
     in_plots([plot.svg()].into_iter())
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::outcome::Outcome;
 use crate::pairs::{Found, Pair, Ratios};
-use crate::report::compare::{spread, values};
+use crate::report::compare::{spread, value_text, values};
 use crate::report::page;
 use crate::report::plot::{escaped, strips};
 use crate::report::text::Rounded;
@@ -17,6 +17,14 @@ fn is_key(ratios: &Ratios) -> bool {
     let is_memory = ratios.name.starts_with("server, each connection");
     let is_connect = ratios.name == "server CPU, each connection";
     is_cost || is_rate || is_latency || is_memory || is_connect
+}
+
+/// Its name where the group does not stand beside it.
+fn key_name(ratios: &Ratios) -> String {
+    match ratios.group.as_str() {
+        "Server CPU" => format!("server CPU, {}", ratios.name),
+        _ => ratios.name.clone(),
+    }
 }
 
 /// Ratios of all figures that both sides of every pair have.
@@ -62,8 +70,14 @@ pub(crate) fn ratios(pairs: &[Pair]) -> Vec<Ratios> {
 /// The key ratios of one pair in a line.
 pub(crate) fn line(ratios: &[Ratios]) -> String {
     let key = ratios.iter().filter(|ratios| is_key(ratios)).take(4);
-    let parts: Vec<String> = key.map(|r| format!("{} {:.3}", r.name, r.median)).collect();
+    let parts = key.map(|r| format!("{} {:.3}", key_name(r), r.median));
+    let parts: Vec<String> = parts.collect();
     parts.join(", ")
+}
+
+/// The medians of both sides as people read them.
+fn both(ratios: &Ratios) -> [String; 2] {
+    [ratios.a_median, ratios.b_median].map(|value| value_text(value, &ratios.unit))
 }
 
 /// What went wrong in runs of one side.
@@ -116,10 +130,7 @@ impl fmt::Display for Table<'_> {
                 )?;
                 last = Some(&ratios.group);
             }
-            let (a, b) = (
-                Rounded(ratios.a_median).to_string(),
-                Rounded(ratios.b_median).to_string(),
-            );
+            let [a, b] = both(ratios);
             writeln!(
                 f,
                 "  {:<44}{a:>12}{b:>12}   {:>8.3}{:>8.3}{:>8.3}  {}",
@@ -162,7 +173,7 @@ pub(crate) fn page_of(found: &Found) -> String {
         let _ = write!(body, "<p class=\"bad\">{}</p>", escaped(note));
     }
     let key = found.ratios.iter().filter(|ratios| is_key(ratios));
-    let rows: Vec<(String, Vec<f64>)> = key.map(|r| (r.name.clone(), r.all.clone())).collect();
+    let rows: Vec<(String, Vec<f64>)> = key.map(|r| (key_name(r), r.all.clone())).collect();
     let about =
         "<p class=\"meta\">A dot for each pair, a line at the median: a as a multiple of b.</p>";
     page::section(&mut body, "Ratios", &format!("{about}{}", strips(&rows)));
@@ -182,9 +193,10 @@ pub(crate) fn page_of(found: &Found) -> String {
             );
             last = Some(&ratios.group);
         }
+        let [a, b] = both(ratios);
         let cells = [
-            Rounded(ratios.a_median).to_string(),
-            Rounded(ratios.b_median).to_string(),
+            a,
+            b,
             format!("{:.3}", ratios.min),
             format!("{:.3}", ratios.median),
             format!("{:.3}", ratios.max),
@@ -232,6 +244,6 @@ mod tests {
             (1.5, 2.0, 3.0)
         );
         assert_eq!((found[0].a_median, found[0].b_median), (3.0, 2.0));
-        assert_eq!(line(&found), "each delivery 2.000");
+        assert_eq!(line(&found), "server CPU, each delivery 2.000");
     }
 }

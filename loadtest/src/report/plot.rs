@@ -39,6 +39,8 @@ pub(super) struct Plot<'a> {
     pub(super) series: Vec<Series>,
     /// Spans of x that are shaded.
     pub(super) shaded: Vec<(f64, f64)>,
+    /// The axis reaches to here at least.
+    pub(super) x_max: f64,
 }
 
 pub(super) struct Series {
@@ -59,7 +61,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
+    fn over(scale: Scale, unit: Unit, values: impl Iterator<Item = f64>) -> Option<Self> {
         let finite = values.filter(|value| value.is_finite());
         let (mut min, mut max) = finite
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| {
@@ -74,32 +76,40 @@ impl Axis {
                 if max <= min {
                     max = min + 1.0;
                 }
-                let step = round_step((max - min) / 4.5);
+                let one = match unit {
+                    Unit::Plain => 1.0,
+                    Unit::Bytes => Bytes(max).unit().0,
+                };
+                let step = round_step((max - min) / one / 4.5) * one;
                 max = (max / step).ceil() * step;
                 min = (min / step).floor() * step;
                 let count = ((max - min) / step).round() as u32;
                 (0..=count).map(|n| min + f64::from(n) * step).collect()
             }
             Scale::Log => {
-                let (low, high) = (min.max(1e-6).log10().floor(), max.max(1e-6).log10().ceil());
-                let high = high.max(low + 1.0);
-                (min, max) = (10f64.powf(low), 10f64.powf(high));
-                let decades = (high - low) as i32;
-                let steps: &[f64] = if decades <= 2 {
-                    &[1.0, 2.0, 5.0]
-                } else {
-                    &[1.0]
+                let steps = log_steps();
+                let (low, high) = (min.max(1e-6), max.max(1e-6));
+                min = steps
+                    .iter()
+                    .copied()
+                    .rfind(|&step| step <= low)
+                    .unwrap_or(1e-6);
+                max = steps
+                    .iter()
+                    .copied()
+                    .find(|&step| step >= high && step > min)
+                    .unwrap_or(1e9);
+                let is_long = max / min > 200.0;
+                let is_tick = |step: &&f64| {
+                    let is_decade = step.log10().fract().abs() < 1e-9;
+                    (min..=max).contains(*step) && (is_decade || !is_long)
                 };
-                let all = (0..=decades).flat_map(|n| {
-                    steps
-                        .iter()
-                        .map(move |step| step * 10f64.powf(low + f64::from(n)))
-                });
-                all.filter(|tick| *tick <= max * 1.000_1).collect()
+                steps.iter().filter(is_tick).copied().collect()
             }
             Scale::Nines => {
                 (min, max) = (0.0, max.max(1.0));
-                (0..=max.floor() as u32).map(f64::from).collect()
+                let nines = (1..=max.floor() as u32).map(f64::from);
+                std::iter::once(2f64.log10()).chain(nines).collect()
             }
         };
         Some(Self {
@@ -108,6 +118,30 @@ impl Axis {
             max,
             ticks,
         })
+    }
+
+    /// Around 1, wider only where ratios are.
+    fn of_ratios(ratios: impl Iterator<Item = f64>) -> Self {
+        const TICKS: [f64; 15] = [
+            0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0,
+        ];
+        let (low, high) = ratios.fold((0.8, 1.25), |(low, high): (f64, f64), ratio| {
+            (low.min(ratio), high.max(ratio))
+        });
+        let min = TICKS.into_iter().rfind(|&tick| tick <= low).unwrap_or(low);
+        let max = TICKS.into_iter().find(|&tick| tick >= high).unwrap_or(high);
+        // Where there is much to show, the ticks near 1 would touch.
+        let is_wide = max / min > 6.0;
+        let is_tick = |tick: &f64| {
+            let is_fine = [0.9, 1.1, 0.67, 0.8, 1.25, 1.5].contains(tick);
+            (min..=max).contains(tick) && !(is_wide && is_fine)
+        };
+        Self {
+            scale: Scale::Log,
+            min,
+            max,
+            ticks: TICKS.into_iter().filter(is_tick).collect(),
+        }
     }
 
     fn place(&self, value: f64) -> f64 {
@@ -122,9 +156,10 @@ impl Axis {
 
     fn label(&self, tick: f64, unit: Unit) -> String {
         match (self.scale, unit) {
-            (Scale::Nines, _) => ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]
+            (Scale::Nines, _) => ["50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]
                 .get(tick as usize)
                 .map_or_else(|| format!("{tick} nines"), |&label| label.to_owned()),
+            (_, Unit::Bytes) if tick == 0.0 => "0".to_owned(),
             (_, Unit::Bytes) => Bytes(tick).to_string().replace(".000", ""),
             (_, Unit::Plain) if tick >= 10_000.0 && tick % 1_000.0 == 0.0 => short(tick),
             (_, Unit::Plain) => trimmed(tick),
@@ -139,6 +174,14 @@ pub(super) fn nines(quantile: f64, count: u64) -> f64 {
         1.0 => most,
         _ => (-(1.0 - quantile).log10()).min(most),
     }
+}
+
+/// 1, 2 and 5 times powers of ten.
+fn log_steps() -> Vec<f64> {
+    let decades = (-6..=9).map(|power| 10f64.powi(power));
+    decades
+        .flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * decade))
+        .collect()
 }
 
 /// The next step of 1, 2 or 5 times a power of ten.
@@ -167,9 +210,16 @@ impl Plot<'_> {
     /// The SVG, or nothing if there is nothing to show.
     pub(super) fn svg(&self) -> String {
         let points = || self.series.iter().flat_map(|series| &series.points);
+        if points().next().is_none() {
+            return String::new();
+        }
         let (Some(x), Some(y)) = (
-            Axis::over(self.x, points().map(|(x, _)| *x)),
-            Axis::over(self.y, points().map(|(_, y)| *y)),
+            Axis::over(
+                self.x,
+                Unit::Plain,
+                points().map(|(x, _)| *x).chain([self.x_max]),
+            ),
+            Axis::over(self.y, self.y_unit, points().map(|(_, y)| *y)),
         ) else {
             return String::new();
         };
@@ -265,7 +315,7 @@ impl Series {
             escaped(&self.name),
         );
         // About what a character takes at this size.
-        *x += 32.0 + self.name.chars().count() as f64 * 5.3;
+        *x += 32.0 + self.name.chars().count() as f64 * 5.9;
     }
 
     fn class(&self) -> String {
@@ -301,14 +351,10 @@ pub(super) fn strips(rows: &[(String, Vec<f64>)]) -> String {
     const ROW: f64 = 26.0;
     const NAMES: f64 = 330.0;
     const WHOLE: f64 = 960.0;
-    let Some(x) = Axis::over(
-        Scale::Log,
-        rows.iter()
-            .flat_map(|(_, ratios)| ratios.iter().copied())
-            .chain([0.5, 2.0]),
-    ) else {
+    if rows.is_empty() {
         return String::new();
-    };
+    }
+    let x = Axis::of_ratios(rows.iter().flat_map(|(_, ratios)| ratios.iter().copied()));
     let height = ROW * rows.len() as f64 + 30.0;
     let at_x = |ratio: f64| NAMES + x.place(ratio) * (WHOLE - NAMES - 90.0);
     let mut svg = format!(
@@ -374,18 +420,18 @@ mod tests {
             ),
             (&[-5.0, 5.0], &[-5.0, 0.0, 5.0]),
         ] {
-            let axis = Axis::over(Scale::Linear, values.iter().copied()).unwrap();
+            let axis = Axis::over(Scale::Linear, Unit::Plain, values.iter().copied()).unwrap();
             assert_eq!(axis.ticks, expected, "{values:?}");
             for value in values {
                 assert!((0.0..=1.0).contains(&axis.place(*value)), "{value}");
             }
         }
-        let log = Axis::over(Scale::Log, [0.3, 45.0].into_iter()).unwrap();
+        let log = Axis::over(Scale::Log, Unit::Plain, [0.3, 45.0].into_iter()).unwrap();
         assert_eq!(
-            (log.ticks.first(), log.ticks.last()),
-            (Some(&0.1), Some(&100.0))
+            (log.min, log.max, &log.ticks[..]),
+            (0.2, 50.0, &[1.0, 10.0][..])
         );
-        assert!(Axis::over(Scale::Linear, [f64::NAN].into_iter()).is_none());
+        assert!(Axis::over(Scale::Linear, Unit::Plain, [f64::NAN].into_iter()).is_none());
     }
 
     #[test]
@@ -415,6 +461,7 @@ mod tests {
                 points: vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)],
             }],
             shaded: vec![(0.0, 1.0)],
+            x_max: 0.0,
         };
         let svg = plot.svg();
         assert!(

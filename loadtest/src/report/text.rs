@@ -100,15 +100,20 @@ impl fmt::Display for Rounded {
 /// Bytes in the unit that suits them.
 pub(crate) struct Bytes(pub(crate) f64);
 
+impl Bytes {
+    /// The unit that suits them: how many bytes, and its name.
+    pub(crate) fn unit(&self) -> (f64, &'static str) {
+        let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let units = units.map(|(power, name)| (2f64.powi(power), name));
+        let found = units.into_iter().find(|(bytes, _)| self.0.abs() >= *bytes);
+        found.unwrap_or((1.0, "bytes"))
+    }
+}
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scale, unit) = match self.0.abs() {
-            bytes if bytes >= (1u64 << 30) as f64 => ((1u64 << 30) as f64, "GiB"),
-            bytes if bytes >= (1u64 << 20) as f64 => ((1u64 << 20) as f64, "MiB"),
-            bytes if bytes >= 1024.0 => (1024.0, "KiB"),
-            _ => (1.0, "bytes"),
-        };
-        f.pad(&format!("{} {unit}", Rounded(self.0 / scale)))
+        let (bytes, unit) = self.unit();
+        f.pad(&format!("{} {unit}", Rounded(self.0 / bytes)))
     }
 }
 
