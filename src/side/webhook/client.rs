@@ -36,6 +36,24 @@ pub(super) struct Sealed {
     pub body: Bytes,
 }
 
+/// What became of an attempt that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    pub why: Failure,
+    /// For people; may be empty.
+    pub cause: String,
+}
+
+impl From<Failure> for Failed {
+    fn from(why: Failure) -> Self {
+        let cause = match why {
+            Failure::Status(status) => status.to_string(),
+            _ => String::new(),
+        };
+        Self { why, cause }
+    }
+}
+
 /// Somebody who makes one attempt: the client here, or a test.
 pub(super) trait Post {
     /// Success means that the endpoint has taken it. `timeout` is that of the response's head.
@@ -44,7 +62,7 @@ pub(super) trait Post {
         endpoint: &Endpoint,
         sealed: &Sealed,
         timeout: Duration,
-    ) -> Result<(), Failure>;
+    ) -> Result<(), Failed>;
 }
 
 /// The HTTP client of all endpoints.
@@ -97,12 +115,12 @@ impl Post for Client {
         endpoint: &Endpoint,
         sealed: &Sealed,
         timeout: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Failed> {
         const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
         const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         if self.refuse_private && names_private_address(&endpoint.url) {
-            return Err(Failure::PrivateAddress);
+            return Err(Failure::PrivateAddress.into());
         }
         let mut headers = endpoint.headers.clone();
         // Behind the endpoint's own, so that those never win.
@@ -113,14 +131,14 @@ impl Post for Client {
         let request = request.headers(headers).body(sealed.body.clone());
         let answered = timeout_at(Instant::now() + timeout, request.send()).await;
         let response = match answered {
-            Err(_) => return Err(Failure::Timeout),
-            Ok(Err(error)) => return Err(failure(&error)),
+            Err(_) => return Err(Failure::Timeout.into()),
+            Ok(Err(error)) => return Err(failed(&error)),
             Ok(Ok(response)) => response,
         };
         let status = response.status();
         if !status.is_success() {
             // Its connection is closed with it: what it says is of no interest.
-            return Err(Failure::Status(status.as_u16()));
+            return Err(Failure::Status(status.as_u16()).into());
         }
         // It has been taken, whatever becomes of the rest.
         let _ = timeout_at(Instant::now() + timeout, discard(response)).await;
@@ -139,13 +157,18 @@ async fn discard(mut response: Response) {
     }
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
-    let mut cause = error.source();
-    while let Some(error) = cause {
+/// Without the outermost error, which names the URL: its query may be secret.
+fn failed(error: &reqwest::Error) -> Failed {
+    let mut why = Failure::Network;
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(error) = next {
         if error.is::<PrivateAddress>() {
-            return Failure::PrivateAddress;
+            why = Failure::PrivateAddress;
         }
-        cause = error.source();
+        causes.push(error.to_string());
+        next = error.source();
     }
-    Failure::Network
+    let cause = causes.join(": ");
+    Failed { why, cause }
 }

@@ -11,8 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::app::webhook::{Endpoint, EndpointSettings};
 
-use super::client::{Post, Sealed};
-use super::counters::Failure;
+use super::client::{Failed, Post, Sealed};
 
 /// How much longer there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub(super) enum Fate {
 /// Who is told of the attempts, and says where the next one goes.
 pub(super) trait Attempts {
     fn endpoint(&self) -> Arc<Endpoint>;
-    fn on_failure(&self, failure: Failure);
+    fn on_failure(&self, failed: Failed);
 }
 
 /// Posts until the endpoint takes it or it is too old. No attempt begins at or after that age, and
@@ -60,7 +59,7 @@ pub(super) async fn deliver(
         let timeout = settings.timeout.min(left);
         match post.post(&endpoint, sealed, timeout).await {
             Ok(()) => return Fate::Sent,
-            Err(failure) => attempts.on_failure(failure),
+            Err(failed) => attempts.on_failure(failed),
         }
         let next = Instant::now() + pause(settings, failures, chance());
         failures += 1;
@@ -101,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::app::webhook::WebhookKinds;
+    use crate::side::webhook::counters::Failure;
 
     /// Answers each attempt after a while, and notes when it began, in milliseconds.
     struct Receiver {
@@ -142,16 +142,17 @@ mod tests {
     }
 
     impl Post for Receiver {
-        async fn post(&self, _: &Endpoint, _: &Sealed, timeout: Duration) -> Result<(), Failure> {
+        async fn post(&self, _: &Endpoint, _: &Sealed, timeout: Duration) -> Result<(), Failed> {
             let place = self.seen.borrow().len();
             self.seen.borrow_mut().push(self.elapsed_ms());
             let (after, answer) = (self.answer)(place);
             tokio::time::sleep(after.min(timeout)).await;
-            if after < timeout {
+            let answer = if after < timeout {
                 answer
             } else {
                 Err(Failure::Timeout)
-            }
+            };
+            answer.map_err(Into::into)
         }
     }
 
@@ -167,8 +168,8 @@ mod tests {
             })
         }
 
-        fn on_failure(&self, failure: Failure) {
-            self.failures.borrow_mut().push(failure);
+        fn on_failure(&self, failed: Failed) {
+            self.failures.borrow_mut().push(failed.why);
         }
     }
 

@@ -22,8 +22,8 @@ use crate::app::App;
 use crate::app::webhook::{Endpoint, WebhookKind};
 use crate::pusher::webhook::{body, sign};
 
-use super::client::{Post, Sealed};
-use super::counters::{Dropped, Failure, WebhookCounters};
+use super::client::{Failed, Post, Sealed};
+use super::counters::{Dropped, WebhookCounters};
 use super::deliver::{Attempts, Fate, Phase, deliver};
 use super::queue::{Batch, Limits, Moment, Queue};
 
@@ -238,14 +238,17 @@ impl Attempts for Outlet {
         Arc::clone(&self.target.borrow().endpoint)
     }
 
-    fn on_failure(&self, failure: Failure) {
-        self.counters.failed(failure).add(1);
+    fn on_failure(&self, failed: Failed) {
+        let Failed { why, cause } = failed;
+        self.counters.failed(why).add(1);
         if !self.failing.replace(true) {
             let (app, url) = self.shown();
+            let reason = why.label();
             tracing::warn!(
                 app,
                 url,
-                ?failure,
+                reason,
+                cause,
                 "the endpoint takes no webhooks; they are retried"
             );
         }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use hyper::HeaderMap;
 
-use super::client::Sealed;
+use super::client::{Failed, Sealed};
 use super::*;
 use crate::app::webhook::{EndpointSettings, Webhooks as AppWebhooks};
 use crate::app::{AppKey, AppSettings};
@@ -52,7 +52,7 @@ impl Post for Rc<Receivers> {
         endpoint: &Endpoint,
         sealed: &Sealed,
         timeout: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Failed> {
         let host = endpoint.url.host_str().unwrap().to_owned();
         let body = String::from_utf8(sealed.body.to_vec()).unwrap();
         self.seen.borrow_mut().push((host.clone(), body));
@@ -67,11 +67,12 @@ impl Post for Rc<Receivers> {
         };
         tokio::time::sleep(after.min(timeout)).await;
         self.busy.set(self.busy.get() - 1);
-        if after < timeout {
+        let answer = if after < timeout {
             answer
         } else {
             Err(Failure::Timeout)
-        }
+        };
+        answer.map_err(Into::into)
     }
 }
 
