@@ -59,6 +59,10 @@ pub struct Counters {
     pub cache_evicted: u64,
     /// Deliveries whose number was not the last plus one: 0 unless the server has a defect.
     pub sequence_gaps: u64,
+    /// Webhook events that were held back for a shorter time than they should, for want of room.
+    pub webhooks_early: u64,
+    /// Webhook events that never left the shard, for want of room.
+    pub webhooks_dropped: u64,
     /// Client events refused.
     pub client_events_refused: u64,
     /// How long turns took (decisions 33).

@@ -180,6 +180,7 @@ fn publish(
                 origin: Origin::Api,
                 cached: name.is_cache(),
                 ask: ask.map(|index| (reply_to, index)),
+                webhook: None,
             });
         }
     }

@@ -243,6 +243,7 @@ fn shard_settings() -> shard::Settings {
         cache_ttl: Duration::from_secs(1800),
         cache_bytes_max: 1 << 20,
         counts: CountPace::default(),
+        delays_max: 100,
         outbox: OutboxLimits {
             bytes_max: 1 << 20,
             frames_max: 2048,

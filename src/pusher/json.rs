@@ -61,6 +61,20 @@ pub enum StringSource<'a> {
     Text(&'a str),
 }
 
+impl<'a> StringSource<'a> {
+    /// The characters that the string has.
+    pub fn text(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => text.into(),
+            // A token was checked when it was found.
+            Self::Token(token) => document(token)
+                .ok()
+                .and_then(|token| token.decode())
+                .unwrap_or_default(),
+        }
+    }
+}
+
 /// Checks a whole document of any kind.
 pub fn document(text: &str) -> Result<Token<'_>, Malformed> {
     let mut scanner = Scanner::new(text);

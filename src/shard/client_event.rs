@@ -6,6 +6,7 @@ use crate::pusher::channel::ChannelName;
 use crate::pusher::error::{ClientEventError, Rejection};
 use crate::pusher::inbound::ClientEvent;
 use crate::pusher::outbound;
+use crate::pusher::webhook::{ClientEventSent, WebhookKind};
 
 use super::Shard;
 use super::message::{Frame, Origin, Publish};
@@ -63,19 +64,37 @@ impl Shard {
             return Err(ClientEventError::TooMany { per_sec_max });
         }
         let session = self.conns.session(slot);
-        let user_id = session.user_id(session.subs[nth as usize]);
+        let sub = session.subs[nth as usize];
+        let user_id = session.user_id(sub);
         let frame = Frame::text_of(self.moment, |out| {
             outbound::event(out, event.name_source, name, event.data, user_id);
         });
+        let mut webhook = None;
+        if app.webhooks.wants(WebhookKind::ClientEvent)
+            && let Some(socket_id) = session.socket_id
+        {
+            webhook = Some(Box::new(ClientEventSent {
+                event: (*event.name).into(),
+                data: (*event.data.text()).into(),
+                socket_id,
+                user_id: user_id.map(Into::into),
+            }));
+        }
+        let except = session.socket_id;
+        if webhook.is_some() {
+            // Back ends learn of the subscriber before they learn what it said.
+            self.report_channel(sub.channel, false);
+        }
         let publish = Publish {
             app: app.index,
             hash,
             channel: name.into(),
             frame,
-            except: session.socket_id,
+            except,
             origin: Origin::Client(self.conns.key(slot)),
             cached: false,
             ask: None,
+            webhook,
         };
         self.on_publish(vec![publish])
             .map_err(|_| ClientEventError::Congested)

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::SubscriptionCount;
-use crate::pusher::channel::ChannelName;
+use crate::pusher::channel::ChannelKind;
 use crate::pusher::outbound;
+use crate::pusher::webhook::WebhookEvent;
 
 use super::Shard;
 use super::channel::ChannelKey;
@@ -59,8 +60,7 @@ impl Shard {
     pub(super) fn is_counted(&self, key: &ChannelKey) -> bool {
         let app = self.app(key.app);
         app.is_some_and(|app| app.settings.subscription_count == SubscriptionCount::On)
-            && ChannelName::parse(&key.name, usize::MAX)
-                .is_ok_and(|channel| channel.kind().announces_subscription_count())
+            && ChannelKind::of(&key.name).announces_subscription_count()
     }
 
     /// A channel has `count` subscriptions now, which is another number than before. Gives the
@@ -78,8 +78,9 @@ impl Shard {
         Some(self.tell_count(key, count))
     }
 
-    /// Tells all subscribers, and opens the window that the next frame may have to wait for.
+    /// Tells all subscribers and back ends, and opens the window that the next frame may have to wait for.
     fn tell_count(&mut self, key: &Arc<ChannelKey>, count: u32) -> Arc<Frame> {
+        self.notify(key, WebhookEvent::SubscriptionCount(count));
         let frame = Frame::text(|out| outbound::subscription_count(out, &key.name, count));
         self.announce(key, Arc::clone(&frame), None);
         let pace = self.settings.counts;

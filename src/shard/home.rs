@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::pusher::outbound;
 use crate::pusher::presence::RosterPiece;
 use crate::pusher::socket_id::SocketId;
+use crate::pusher::webhook::WebhookEvent;
 
 use super::Shard;
 use super::channel::ChannelKey;
@@ -32,6 +33,7 @@ impl Shard {
             except,
             cached,
             ask,
+            webhook,
             ..
         } = publish;
         self.counters.published += 1;
@@ -43,7 +45,7 @@ impl Shard {
             .and_then(|index| table.peek(index))
         {
             Some(channel) => Some(Arc::clone(&channel.key)),
-            None if cached => Some(Arc::new(ChannelKey { hash, app, name })),
+            None if cached || webhook.is_some() => Some(Arc::new(ChannelKey { hash, app, name })),
             None => None,
         };
         if let Some(key) = &key {
@@ -51,8 +53,12 @@ impl Shard {
                 let expires = self.now.after(self.settings.cache_ttl);
                 self.homes.keep(key, Arc::clone(&frame), expires);
                 self.expire_cached();
+                self.on_cached(key);
             }
             self.announce(key, frame, except);
+            if let Some(sent) = webhook {
+                self.notify(key, WebhookEvent::ClientEvent(sent));
+            }
         }
         if let Some((to, index)) = ask {
             let channel = key.and_then(|key| self.homes.find(&key).map(|(_, c)| c.counts()));
@@ -102,6 +108,7 @@ impl Shard {
     ) {
         let before = self.homes.find_or_insert(key).subscriptions();
         let count = self.homes.set_source(key, source, subscribers, round);
+        self.on_occupancy(key, before, count);
         let told = (count != before).then(|| self.on_count(key, count));
         if let Some(ticket) = ask {
             let cache = self.cached(key);
@@ -121,15 +128,14 @@ impl Shard {
             return Cache::None;
         }
         self.expire_cached();
-        if !self.apps.is_live(key.app) {
-            return Cache::Miss;
-        }
-        let Some((_, channel)) = self.homes.find(key) else {
-            return Cache::Miss;
-        };
-        match channel.kept.as_ref().and_then(|kept| kept.cached.as_ref()) {
-            Some(cached) => Cache::Hit(Arc::clone(&cached.frame)),
-            None => Cache::Miss,
+        let (now, is_live) = (self.now, self.apps.is_live(key.app));
+        let found = self.homes.find(key).filter(|_| is_live);
+        match found.and_then(|(_, channel)| channel.cached(now)) {
+            Some(cached) => Cache::Hit(cached.frame),
+            None => {
+                self.on_cache_miss(key);
+                Cache::Miss
+            }
         }
     }
 
@@ -165,6 +171,12 @@ impl Shard {
             self.announce(key, Arc::clone(&added), None);
         }
         let source = ticket.session.shard;
+        let channel = self.homes.find_or_insert(key);
+        let before = channel.subscriptions();
+        self.on_occupancy(key, before, before + 1);
+        if !known {
+            self.on_member_added(key, &member.user_id);
+        }
         let channel = self.homes.find_or_insert(key);
         let first = channel
             .roster_mut()
@@ -202,17 +214,20 @@ impl Shard {
         let Some(left) = channel.roster_mut().leave(session, subscription) else {
             return self.homes.tidy(key);
         };
+        let before = channel.subscriptions();
         let count = channel.count_of(session.shard).saturating_sub(1);
         let round = channel
             .sources
             .iter()
             .find(|s| s.shard == session.shard)
             .map_or(0, |s| s.round);
-        self.homes.set_source(key, session.shard, count, round);
-        if let LeftAs::Last(piece) = left {
+        let count = self.homes.set_source(key, session.shard, count, round);
+        if let LeftAs::Last { user_id, piece } = left {
             let removed = Frame::text(|out| outbound::member_removed(out, &key.name, &piece));
             self.announce(key, removed, None);
+            self.on_member_removed(key, user_id);
         }
+        self.on_occupancy(key, before, count);
         self.homes.tidy(key);
     }
 

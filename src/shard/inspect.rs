@@ -62,6 +62,11 @@ impl Shard {
         Some((channel.subscribers(), channel.pending, channel.told))
     }
 
+    /// Webhooks that wait for their time.
+    pub fn delays(&self) -> usize {
+        self.delays.len()
+    }
+
     /// Channels at home here, for whatever reason.
     pub fn home_channels(&self) -> usize {
         self.homes.iter().count()

@@ -167,7 +167,7 @@ impl Shard {
 
     /// Queues the count of a channel, if the home knows another one.
     pub(super) fn report_channel(&mut self, index: u32, urgent: bool) {
-        let Some(channel) = self.local.at(index) else {
+        let Some(channel) = self.local.at(index).filter(|channel| !channel.presence) else {
             return;
         };
         channel.report = false;

@@ -18,6 +18,7 @@ use crate::pusher::dialect::Dialect;
 use crate::pusher::filter::TagSet;
 use crate::pusher::outbound::{self, write_text_frame};
 use crate::pusher::socket_id::SocketId;
+use crate::pusher::webhook::ClientEventSent;
 use crate::ws::frame::FrameHeader;
 
 use super::channel::ChannelKey;
@@ -172,6 +173,8 @@ pub struct Publish {
     pub cached: bool,
     /// Who wants the counts of the channel, and the index of this event in the request.
     pub ask: Option<(ReplyTo, u32)>,
+    /// A client event that back ends are told of.
+    pub webhook: Option<Box<ClientEventSent>>,
 }
 
 /// A would-be member of a presence channel.

@@ -44,6 +44,7 @@ pub mod homes;
 mod inspect;
 pub mod leave;
 pub mod message;
+pub mod occupancy;
 pub mod open;
 pub mod outbox;
 pub mod palette;
@@ -72,6 +73,7 @@ use flush::{Outcomes, Sent, Slices};
 use homes::Homes;
 use leave::Leaving;
 use message::{ReplyTo, SessionKey, ShardId, ShardMessage};
+use occupancy::Delays;
 use outbox::Outbox;
 use question::Answer;
 use reload::Forgetting;
@@ -143,6 +145,8 @@ pub struct Settings {
     pub cache_ttl: Duration,
     pub cache_bytes_max: u64,
     pub counts: CountPace,
+    /// What a home may hold back of its webhooks at once; see [`occupancy::LATER_MAX`].
+    pub delays_max: usize,
     pub outbox: OutboxLimits,
     /// A blocked connection that takes nothing for so long is closed with 4100.
     pub stall_max: Duration,
@@ -211,6 +215,7 @@ pub struct Shard {
     local: LocalChannels,
     homes: Homes,
     count_windows: CountWindows,
+    delays: Delays,
     outbox: Outbox,
     open_runs: Vec<OpenRun>,
     /// Subscribers walked in this turn.
@@ -310,6 +315,7 @@ impl Shard {
             local: LocalChannels::default(),
             homes: Homes::default(),
             count_windows: counts::no_windows(),
+            delays: Delays::new(settings.delays_max),
             outbox: Outbox::new(settings.outbox),
             open_runs: Vec::new(),
             expanded: 0,
@@ -616,6 +622,8 @@ impl Shard {
             && self.terminated.is_empty()
             && self.leftovers() == 0
             && self.outbox.queued() == 0
+            && self.delays.is_empty()
+            && self.webhooks.is_empty()
             && !(0..self.slots()).any(is_busy)
     }
 
@@ -672,5 +680,7 @@ impl Shard {
             || !self.terminated.is_empty()
             || !self.open_runs.is_empty()
             || !self.forgetting.is_empty()
+            || self.has_due_delays()
+            || self.count_windows.has_due(self.now)
     }
 }

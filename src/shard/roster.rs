@@ -23,7 +23,10 @@ pub enum JoinedAs {
 #[derive(Debug)]
 pub enum LeftAs {
     /// The user's last connection: to be announced.
-    Last(RosterPiece),
+    Last {
+        user_id: Box<str>,
+        piece: RosterPiece,
+    },
     /// The user still has a connection.
     StillHere,
 }
@@ -110,7 +113,8 @@ impl Roster {
         let Some(oldest) = user.connections.first_mut() else {
             let user = self.users.remove(&number)?;
             self.by_id.remove(&user.user_id);
-            return Some(LeftAs::Last(user.piece));
+            let User { user_id, piece, .. } = user;
+            return Some(LeftAs::Last { user_id, piece });
         };
         if nth == 0
             && let Some(said) = oldest.user_info.take()
@@ -181,9 +185,10 @@ mod tests {
         );
         assert_eq!((roster.users(), roster.connections()), (1, 2));
         assert!(matches!(roster.leave(key(1), 1), Some(LeftAs::StillHere)));
-        let Some(LeftAs::Last(piece)) = roster.leave(key(2), 1) else {
+        let Some(LeftAs::Last { user_id, piece }) = roster.leave(key(2), 1) else {
             panic!("still here")
         };
+        assert_eq!(&*user_id, "u1");
         assert_eq!(piece.id(), br#"\"u1\""#);
         assert_eq!((roster.users(), roster.connections()), (0, 0));
     }

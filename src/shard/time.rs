@@ -63,6 +63,7 @@ impl Shard {
             self.on_due(slot, secs);
         }
         self.end_count_windows();
+        self.end_delays();
         self.close_terminated();
         self.go_on_closing();
         self.forget_cached();

@@ -78,21 +78,26 @@ impl<K: Clone + Eq + Hash, V> Timers<K, V> {
         self.queue.len() > self.max
     }
 
-    /// The next deadline that has come at `now`; while there are too many, the next one anyhow.
-    pub fn due(&mut self, now: Now) -> Option<Due<K, V>> {
-        let early = self.queue.first_key_value()?.0.0 > now;
-        if early && !self.is_over() {
-            return None;
-        }
-        let (key, value) = self.pop()?;
-        Some(Due { key, value, early })
+    /// The deadline of a key, if it has one.
+    pub fn deadline(&self, key: &K) -> Option<Now> {
+        self.by_key.get(key).map(|&((at, _), _)| at)
     }
 
-    /// The next deadline, whether it has come or not.
-    pub fn pop(&mut self) -> Option<(K, V)> {
-        let (_, key) = self.queue.pop_first()?;
+    /// Whether a deadline has come at `now`, or there are too many.
+    pub fn has_due(&self, now: Now) -> bool {
+        let next = self.queue.first_key_value();
+        self.is_over() || next.is_some_and(|(&(at, _), _)| at <= now)
+    }
+
+    /// The next deadline that has come at `now`; while there are too many, the next one anyhow.
+    pub fn due(&mut self, now: Now) -> Option<Due<K, V>> {
+        if !self.has_due(now) {
+            return None;
+        }
+        let ((at, _), key) = self.queue.pop_first()?;
         let (_, value) = self.by_key.remove(&key)?;
-        Some((key, value))
+        let early = at > now;
+        Some(Due { key, value, early })
     }
 
     /// How many deadlines are set.
@@ -135,10 +140,12 @@ mod tests {
         timers.set("a", Now(10), 1);
         timers.set("a", Now(20), 2);
         assert_eq!(timers.len(), 1);
+        assert_eq!(timers.deadline(&"a"), Some(Now(20)));
         assert!(timers.get_mut(&"a").is_some() && timers.due(Now(10)).is_none());
         assert_eq!(timers.clear(&"a"), Some(2));
         assert_eq!(timers.clear(&"a"), None);
-        assert!(timers.get_mut(&"a").is_none() && timers.due(Now(99)).is_none());
+        assert!(timers.deadline(&"a").is_none() && timers.get_mut(&"a").is_none());
+        assert!(timers.is_empty() && timers.due(Now(99)).is_none());
     }
 
     #[test]
@@ -154,16 +161,6 @@ mod tests {
         assert_eq!(timers.len(), 2);
         let due = timers.due(Now(99)).map(|due| (due.key, due.early));
         assert_eq!(due, Some((1, false)));
-    }
-
-    #[test]
-    fn any_deadline_can_be_had_before_its_time() {
-        let mut timers = Timers::new(9);
-        timers.set(1, Now(20), 'x');
-        timers.set(2, Now(10), 'y');
-        assert_eq!(timers.pop(), Some((2, 'y')));
-        assert_eq!(timers.pop(), Some((1, 'x')));
-        assert_eq!(timers.pop(), None);
     }
 
     /// A list that is searched from end to end says the same.

@@ -184,6 +184,14 @@ impl World {
         }
     }
 
+    /// All have left in a drain, which holds no webhook back.
+    pub(super) fn check_reported(&self) {
+        for node in &self.nodes {
+            assert_eq!(node.shard.delays(), 0);
+        }
+        self.receiver.check_gone();
+    }
+
     /// All have left: nothing is kept but cached events.
     pub(super) fn check_empty(&mut self) {
         for (at, node) in self.nodes.iter().enumerate() {
@@ -201,6 +209,7 @@ impl World {
             );
             assert_eq!(shard.filter_bytes(), 0, "filters are left at shard {at}");
             assert_eq!(shard.counters.sequence_gaps, 0);
+            assert_eq!((shard.delays(), shard.counters.webhooks_dropped), (0, 0));
             let cached = self.model.channels.iter().filter(|channel| {
                 let found = shard.home_channel(APPS[channel.app].0, channel.name);
                 let found = found.filter(|_| channel.home == at);
@@ -218,6 +227,7 @@ impl World {
                 "unknown channels at shard {at}"
             );
         }
+        self.receiver.check_gone();
         assert_eq!(self.capacity.taken(), 0);
         let last = self.tables.last().expect("there is one from the start");
         for app in last.iter().chain(last.closing()) {

@@ -23,6 +23,8 @@ pub(super) struct Counting {
     pace: CountPace,
     /// In the order in which they end: all are equally long.
     windows: VecDeque<Window>,
+    /// Counts told since somebody took them, and the channels.
+    pub(super) told: Vec<(usize, u32)>,
 }
 
 impl Counting {
@@ -30,6 +32,7 @@ impl Counting {
         Self {
             pace,
             windows: VecDeque::new(),
+            told: Vec::new(),
         }
     }
 
@@ -57,6 +60,7 @@ impl Counting {
     }
 
     fn tell(&mut self, at: usize, channel: &mut Channel, count: u32, now: Now) -> Rc<str> {
+        self.told.push((at, count));
         let text: Rc<str> = text::count(channel.name, count).into();
         channel.log.push(Entry::of_platform(Rc::clone(&text)));
         self.windows.retain(|window| window.channel != at);

@@ -14,11 +14,13 @@
 //!    of its home, and thereby predicts every text, roster and count.
 //! 5. Clients (`client`) parse their streams and compare byte for byte with the model: exactly once,
 //!    in order, nothing missing, nothing that is for others; answers in the order of the messages.
-//! 6. Twice, and at the end, everything is let come to rest (`world`, `check`): all must have come,
+//! 6. A receiver of webhooks (`webhook`) watches the homes and knows what each message has to report,
+//!    what may be reported later and when, and that all is reported in the end.
+//! 7. Twice, and at the end, everything is let come to rest (`world`, `check`): all must have come,
 //!    counts and members at the homes must equal the sessions. Then nobody speaks for a while, and
 //!    exactly those who answer no ping are closed. Every other seed ends with a drain. When all
 //!    have left every table must be empty.
-//! 7. With a rule of decisions switched off (`mutations`) the same seeds must fail.
+//! 8. With a rule of decisions switched off (`mutations`) the same seeds must fail.
 //!
 //! `SIM_SEEDS` says how many seeds each combination tries; `SIM_SEED` (with `SIM_SHARDS` and
 //! `SIM_INBOX`) replays one.
@@ -46,6 +48,7 @@ mod slow;
 mod text;
 mod trace;
 mod turn;
+mod webhook;
 mod world;
 
 use plan::Plan;

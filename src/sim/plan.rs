@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::{App, AppKey, AppSettings, AppTable, SubscriptionCount};
+use hyper::HeaderMap;
+use url::Url;
+
+use crate::app::webhook::{Endpoint, EndpointSettings, WebhookKind, WebhookKinds};
+use crate::app::{App, AppKey, AppSettings, AppTable, SubscriptionCount, Webhooks};
 use crate::seed::Seed;
 use crate::shard::bounds::OutboxLimits;
 use crate::shard::counts::CountPace;
@@ -145,6 +149,7 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
         cache_ttl: Duration::from_secs(if chance.below(4) == 0 { 2 } else { 1800 }),
         cache_bytes_max: 256 << 20,
         counts: count_pace(chance),
+        delays_max: if chance.below(4) == 0 { 2 } else { 1000 },
         outbox: outbox_limits(chance),
         close_spread: Duration::from_secs(chance.below(3) as u64),
         stall_max: Duration::from_secs(if brief { 3 } else { 30 }),
@@ -202,8 +207,35 @@ fn outbox_limits(chance: &mut Seed) -> OutboxLimits {
     }
 }
 
+/// All kinds, some, or none; who is told of beginnings is told of ends.
+fn webhooks(chance: &mut Seed) -> Webhooks {
+    let some = [
+        [WebhookKind::ChannelOccupied, WebhookKind::ChannelVacated],
+        [WebhookKind::MemberAdded, WebhookKind::MemberRemoved],
+        [WebhookKind::ClientEvent, WebhookKind::CacheMiss],
+    ];
+    let kinds: WebhookKinds = match chance.below(4) {
+        0 => WebhookKinds::NONE,
+        1 => some
+            .into_iter()
+            .filter(|_| chance.below(2) == 0)
+            .flatten()
+            .collect(),
+        _ => WebhookKind::ALL.into_iter().collect(),
+    };
+    Webhooks::new(vec![Endpoint {
+        url: Url::parse("http://receiver.example/").expect("a URL"),
+        kinds,
+        channel_prefix: "".into(),
+        channel_suffix: "".into(),
+        headers: HeaderMap::new(),
+        settings: EndpointSettings::default(),
+    }])
+}
+
 /// Two apps with the same channel names. The second has no client events, and a quota.
 fn apps(chance: &mut Seed) -> Arc<AppTable> {
+    let delay = |chance: &mut Seed| Duration::from_millis([0, 200, 5000][chance.below(3)]);
     let settings = [
         AppSettings {
             client_events: true,
@@ -211,12 +243,16 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
             presence_members_max: MEMBERS_MAX,
             subscription_count: subscription_count(chance),
             tags_in_messages: chance.below(2) == 0,
+            webhook_delay: delay(chance),
+            webhook_cache_miss_window: delay(chance),
             ..AppSettings::default()
         },
         AppSettings {
             tag_filtering: chance.below(2) == 0,
             connections_max: Some(3 + chance.below(6) as u64),
             subscription_count: subscription_count(chance),
+            webhook_delay: delay(chance),
+            webhook_cache_miss_window: delay(chance),
             ..AppSettings::default()
         },
     ];
@@ -225,7 +261,9 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
         .zip(settings)
         .map(|(&(index, key, secret), settings)| {
             let keys = vec![AppKey::new(key, secret)];
-            Arc::new(App::new(index, key, keys, settings))
+            let mut app = App::new(index, key, keys, settings);
+            app.webhooks = webhooks(chance);
+            Arc::new(app)
         })
         .collect();
     Arc::new(AppTable::new(apps).expect("no two apps share anything"))

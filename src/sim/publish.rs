@@ -61,6 +61,7 @@ impl World {
                 origin: Origin::Api,
                 cached: channel.is_cache(),
                 ask: request.info.then_some((to, nth)),
+                webhook: None,
             }
         });
         let publishes = publishes.collect();

@@ -139,6 +139,12 @@ pub(super) fn head(text: &str) -> (&str, Option<&str>) {
     (event, channel)
 }
 
+/// A string member of a text that [`event`] wrote.
+pub(super) fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!(r#""{name}":""#))?;
+    rest.split_once('"').map(|(value, _)| value)
+}
+
 /// The code of a `pusher:error`.
 pub(super) fn error_code(text: &str) -> Option<u16> {
     let (_, rest) = text.split_once(r#"{"code":"#).expect("an error has a code");

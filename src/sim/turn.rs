@@ -4,6 +4,7 @@
 use crate::clock::Micros;
 use crate::shard::Peer;
 use crate::shard::flush::Sent;
+use crate::shard::message::ShardMessage;
 
 use super::plan::Rule;
 use super::world::World;
@@ -55,6 +56,7 @@ impl World {
                 let budget = shard.budgets().due;
                 self.model.on_deadlines(at, shard.now(), budget);
                 shard.turn_wheel();
+                self.receive_later(at);
                 self.close_slow_consumers(at);
                 Step::CarryAgain
             }
@@ -127,18 +129,26 @@ impl World {
     }
 
     fn take_inbox(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
-        for _ in 0..node.shard.budgets().messages.max(1) {
+        for _ in 0..self.nodes[at].shard.budgets().messages.max(1) {
             let Some(message) = self.mesh.inboxes[at].pop_front() else {
                 break;
             };
-            self.model.on_taken(at, &message, node.shard.now());
-            node.shard.on_message(message);
-            if node.shard.has_expanded_enough() {
+            self.on_message(at, message);
+            if self.nodes[at].shard.has_expanded_enough() {
                 break;
             }
         }
-        node.shard.expand();
+        self.nodes[at].shard.expand();
+    }
+
+    fn on_message(&mut self, at: usize, message: ShardMessage) {
+        let node = &mut self.nodes[at];
+        self.model.on_taken(at, &message, node.shard.now());
+        let noted = self.receiver.note(&message, &self.model);
+        node.shard.on_message(message);
+        if let Some(noted) = noted {
+            self.receive(at, noted);
+        }
     }
 
     /// Sends one batch, unless the seed has this shard send nothing for a while.

@@ -19,6 +19,7 @@ use super::peer::{Kind, Peer};
 use super::plan::{Plan, Scene};
 use super::trace::Trace;
 use super::turn::Step;
+use super::webhook::Receiver;
 
 /// A calm world is still after so many steps of every shard, or something goes in a circle.
 const CALM_STEPS_MAX: usize = 40_000;
@@ -27,6 +28,8 @@ const SILENT_STEP_MS: u64 = 50;
 /// What a silent client may outlive its time by: seconds are counted whole, and a turn may look at
 /// one connection only.
 const SILENT_SLACK: Duration = Duration::from_secs(20);
+/// After it no webhook is held back any more, though a turn may report one only.
+const WEBHOOKS_WAIT: Duration = Duration::from_secs(20);
 /// The time that a drain is given.
 const DRAIN_MS: u64 = 2000;
 
@@ -66,6 +69,7 @@ pub(super) struct World {
     /// Those of them who are still there.
     pub(super) present: Vec<usize>,
     pub(super) model: Model,
+    pub(super) receiver: Receiver,
     pub(super) capacity: Arc<ConnectionQuota>,
     /// All tables of apps that there ever were.
     pub(super) tables: Vec<Arc<AppTable>>,
@@ -117,6 +121,7 @@ impl World {
             kernel: Kernel::default(),
             peers: Vec::new(),
             present: Vec::new(),
+            receiver: Receiver::new(&model, &scene.apps),
             model,
             capacity,
             tables: vec![Arc::clone(&scene.apps)],
@@ -137,11 +142,16 @@ impl World {
             self.recount();
         }
         self.be_silent();
-        if self.chance.below(2) == 0 {
+        let drains = self.chance.below(2) == 0;
+        if drains {
             self.drain();
         }
         self.leave_all();
         self.calm();
+        if drains {
+            self.check_reported();
+        }
+        self.wait(WEBHOOKS_WAIT);
         self.check_empty();
         self.trace
     }
@@ -239,8 +249,13 @@ impl World {
     /// Nobody says anything, until whoever answers no ping must have been closed.
     fn be_silent(&mut self) {
         let settings = &self.scene.settings;
-        let wait = settings.activity_timeout + settings.pong_timeout + SILENT_SLACK;
-        let until = self.now.after(wait);
+        self.wait(settings.activity_timeout + settings.pong_timeout + SILENT_SLACK);
+        self.check_silent();
+    }
+
+    /// Time passes, and nothing else.
+    fn wait(&mut self, time: Duration) {
+        let until = self.now.after(time);
         while self.now < until {
             self.now.0 += SILENT_STEP_MS;
             for at in 0..self.nodes.len() {
@@ -248,7 +263,6 @@ impl World {
             }
             self.react();
         }
-        self.check_silent();
     }
 
     /// The process ends: every shard is told, and every session is closed in time.
