@@ -12,7 +12,8 @@ use std::fmt;
 /// Longest user id of a sign-in and of `#server-to-user-` channels (WebSocket spec 14).
 pub const USER_ID_CHARS_MAX: usize = 200;
 
-const USER_CHANNEL_PREFIX: &str = "#server-to-user-";
+/// What precedes the id in the name of a user's channel.
+pub const USER_CHANNEL_PREFIX: &str = "#server-to-user-";
 
 /// Kind and cache property by prefix. Longest first, so that the first match is the answer.
 const PREFIXES: [(&str, ChannelKind, bool); 7] = [

@@ -225,6 +225,23 @@ impl Shard {
         }
     }
 
+    /// Sends a frame that is no event of a channel to some of its subscribers, at once and behind
+    /// what they have.
+    pub(super) fn send_to(&mut self, app: u32, slots: &[u32], frame: Arc<Frame>) {
+        if slots.is_empty() {
+            return;
+        }
+        let bytes = frame.bytes().len();
+        let run = self.outbox.palette.open(frame, self.time);
+        let slots = slots.iter().copied();
+        self.expanded += slots.len();
+        let taken = self.outbox.expand(&mut self.conns, slots, run);
+        self.outbox.palette.release(run, true);
+        let counters = self.counters.app(app);
+        counters.messages_sent += taken as u64;
+        counters.sent_bytes += (taken * bytes) as u64;
+    }
+
     fn expand_run(&mut self, open: OpenRun) {
         let OpenRun {
             channel: index,

@@ -110,6 +110,9 @@ impl Shard {
         let count = self.homes.set_source(key, source, subscribers, round);
         self.on_occupancy(key, before, count);
         let told = (count != before).then(|| self.on_count(key, count));
+        if (count == 0) != (before == 0) {
+            self.tell_watchers(key, count > 0);
+        }
         if let Some(ticket) = ask {
             let cache = self.cached(key);
             let welcome = Welcome {

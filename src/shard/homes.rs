@@ -18,6 +18,7 @@ use super::message::{Counts, Frame, ShardId};
 use super::question::{CachedEvent, Page};
 use super::roster::Roster;
 use super::table::{ChannelTable, Keyed};
+use super::watchlist::UserHome;
 
 /// Stale entries of the list of cached events, beyond twice the live ones, before it is swept.
 const CACHE_ORDER_SLACK: usize = 1024;
@@ -42,6 +43,8 @@ pub(super) struct Cached {
 pub(super) struct Kept {
     pub(super) cached: Option<Cached>,
     pub(super) roster: Option<Roster>,
+    /// Of the channel of a user: whom the user watches and who watches them.
+    pub(super) user: Option<Box<UserHome>>,
 }
 
 /// A channel at its home.
@@ -94,6 +97,24 @@ impl HomeChannel {
             .get_or_insert_default()
             .roster
             .get_or_insert_default()
+    }
+
+    /// Watching, at a user's home.
+    pub(super) fn user(&self) -> Option<&UserHome> {
+        self.kept.as_ref()?.user.as_deref()
+    }
+
+    /// The same, to change; made when first needed.
+    pub(super) fn user_mut(&mut self) -> &mut UserHome {
+        self.kept
+            .get_or_insert_default()
+            .user
+            .get_or_insert_default()
+    }
+
+    /// The same, to change where it is.
+    pub(super) fn user_if_any(&mut self) -> Option<&mut UserHome> {
+        self.kept.as_mut()?.user.as_deref_mut()
     }
 
     /// Connections subscribed.
@@ -161,7 +182,8 @@ impl HomeChannel {
     }
 
     fn is_needed(&self) -> bool {
-        !self.sources.is_empty() || self.kept.as_ref().is_some_and(|kept| kept.cached.is_some())
+        let is_kept = |kept: &Kept| kept.cached.is_some() || kept.user.is_some();
+        !self.sources.is_empty() || self.kept.as_deref().is_some_and(is_kept)
     }
 }
 
@@ -271,15 +293,18 @@ impl Homes {
         (start > 0).then_some(start)
     }
 
-    /// Forgets a channel that nobody needs.
+    /// Forgets a channel that nobody needs, and the watching of a user that is none any more.
     pub(super) fn tidy(&mut self, key: &Arc<ChannelKey>) {
-        let table = self.table(key.app);
-        if let Some(index) = table.find_key(key)
-            && table
-                .peek(index)
-                .is_some_and(|channel| !channel.is_needed())
+        let Some((index, channel)) = self.find(key) else {
+            return;
+        };
+        if let Some(kept) = &mut channel.kept
+            && kept.user.as_ref().is_some_and(|user| user.is_empty())
         {
-            table.remove(index);
+            kept.user = None;
+        }
+        if !channel.is_needed() {
+            self.table(key.app).remove(index);
         }
     }
 

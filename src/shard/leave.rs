@@ -196,6 +196,7 @@ impl Shard {
         }
         self.conns.hot(slot).flags.set(Flag::Leaving);
         self.remove_pending(slot);
+        self.stop_watching(slot);
         self.leaving.push_back(Leaving { slot });
         self.counters.ended += 1;
     }

@@ -269,6 +269,28 @@ pub enum ShardMessage {
     /// To a user's home: close all connections of the user. If lost, a user stays: admitted like a
     /// publish.
     Terminate { user: Arc<ChannelKey> },
+    /// To a user's home: the watchlist of a connection signed in as the user, `None` when it is
+    /// gone. If lost, a list never changes, or a ghost watches: elastic.
+    WatchList {
+        user: Arc<ChannelKey>,
+        ticket: Ticket,
+        list: Option<Box<[Arc<ChannelKey>]>>,
+    },
+    /// From the home of a watcher to the home of users: tell of them from now on, or no more. If
+    /// lost, a list never changes: elastic.
+    Watch {
+        targets: Box<[Arc<ChannelKey>]>,
+        watcher: Arc<ChannelKey>,
+        on: bool,
+        round: u32,
+    },
+    /// From the home of users to the home of a watcher: which of them are online. If lost, the
+    /// watcher is told wrongly for ever: elastic.
+    Online {
+        watcher: Arc<ChannelKey>,
+        states: Box<[(Arc<ChannelKey>, bool)]>,
+        round: u32,
+    },
     /// From a home to a shard with subscribers, never one per subscriber. If lost, silent loss:
     /// elastic, and bounded because publishes were admitted.
     Deliver {
@@ -284,6 +306,19 @@ pub enum ShardMessage {
         ticket: Ticket,
         channel: Arc<ChannelKey>,
         joined: Box<Joined>,
+    },
+    /// From a user's home to the shard of a connection: its first watchlist frame, none for an
+    /// empty list. If lost, it is told of no change: elastic.
+    ToSession {
+        ticket: Ticket,
+        frame: Option<Arc<Frame>>,
+    },
+    /// From a user's home to a shard with connections of the user: a watched user has come or gone.
+    /// If lost, those are told wrongly: elastic.
+    Watched {
+        user: Arc<ChannelKey>,
+        frame: Arc<Frame>,
+        round: u32,
     },
     /// From a user's home to a shard with connections of the user, behind earlier deliveries. If
     /// lost, a terminated user stays: elastic.

@@ -61,6 +61,8 @@ pub mod text;
 pub mod time;
 pub mod timers;
 pub mod user;
+mod watch;
+mod watchlist;
 pub mod webhook;
 pub mod wheel;
 
@@ -406,6 +408,24 @@ impl Shard {
                 self.on_joined(ticket, &channel, *joined);
             }
             ShardMessage::Terminate { user } => self.on_terminate_at_home(&user),
+            ShardMessage::WatchList { user, ticket, list } => {
+                self.on_watch_list(&user, ticket, list.as_deref());
+            }
+            ShardMessage::Watch {
+                targets,
+                watcher,
+                on,
+                round,
+            } => self.on_watch(&targets, &watcher, on, round),
+            ShardMessage::Online {
+                watcher,
+                states,
+                round,
+            } => self.on_online(&watcher, &states, round),
+            ShardMessage::Watched { user, frame, round } => self.on_watched(&user, &frame, round),
+            ShardMessage::ToSession { ticket, frame } => {
+                self.on_to_session(ticket, frame.as_deref());
+            }
             ShardMessage::CloseUser { user, round } => self.on_close_user(&user, round),
             ShardMessage::Ask { question, from } => self.on_ask_at_home(*question, from),
             ShardMessage::Answer { to, answer } => self.on_answer(to, *answer),

@@ -66,6 +66,7 @@ impl Shard {
         });
         self.answer(slot, |out| outbound::signin_success(out, user_data));
         self.settle(index);
+        self.watch(slot, &app, &user);
         Ok(())
     }
 
