@@ -1,15 +1,16 @@
-//! An app (a tenant): its id, its keys, its settings, its connection quota; and the table of all
+//! An app (a tenant): its id, its keys, its settings, its quota and budgets; and the table of all
 //! apps.
 //!
-//! Does not read configuration (`config` builds these values) and counts nothing but the one thing
-//! that all shards must agree on, the quota. An `AppTable` never changes: a reload builds another, which
-//! *succeeds* it.
+//! Does not read configuration (`config` builds these values) and counts only what all shards must
+//! agree on: connections, and requests of a window. An `AppTable` never changes: a reload builds
+//! another, which *succeeds* it.
 //!
 //! Invariant: within a table every index belongs to exactly one app, and among its live apps so does
 //! every id and every key. An index is never given to a second app.
 
 mod origin;
 mod quota;
+mod rate;
 pub mod webhook;
 
 use std::collections::HashMap;
@@ -21,9 +22,10 @@ use crate::pusher::signature::SigningKey;
 
 pub use origin::{OriginList, OriginPattern};
 pub use quota::ConnectionQuota;
+pub use rate::{RATE_REQUESTS_MAX, Rate, RateBudget, RateBudgets, RateLimit};
 pub use webhook::Webhooks;
 
-/// One tenant. Shared by all shards behind an `Arc`; only the quota ever changes.
+/// One tenant. Shared by all shards behind an `Arc`; only quota and budgets ever change.
 #[derive(Clone, Debug)]
 pub struct App {
     /// Never reused in the life of a process, also not after a reload has removed the app.
@@ -36,6 +38,8 @@ pub struct App {
     pub webhooks: Webhooks,
     /// Kept over reloads of the app.
     pub quota: Arc<ConnectionQuota>,
+    /// Likewise.
+    pub rates: Arc<RateBudgets>,
 }
 
 /// A key and its secret, also as the state of an HMAC that is computed once.
@@ -92,6 +96,12 @@ pub struct AppSettings {
     pub tag_filtering: bool,
     /// Whether those who filter are sent the tags too.
     pub tags_in_messages: bool,
+    /// Publishing requests in a window: 429 over it (HTTP spec 11).
+    pub publish_requests_max: u32,
+    pub publish_window: Duration,
+    /// The same for reading ones.
+    pub read_requests_max: u32,
+    pub read_window: Duration,
     /// Off: one event per webhook (webhooks 3).
     pub webhook_batch: bool,
     /// A batch takes events for so long after its first one.
@@ -155,7 +165,7 @@ pub enum TableError {
 }
 
 impl App {
-    /// An app with a fresh quota and without webhooks.
+    /// An app with a fresh quota and fresh budgets, and without webhooks.
     pub fn new(index: u32, id: &str, keys: Vec<AppKey>, settings: AppSettings) -> Self {
         Self {
             index,
@@ -164,6 +174,7 @@ impl App {
             settings,
             webhooks: Webhooks::default(),
             quota: Arc::default(),
+            rates: Arc::default(),
         }
     }
 
@@ -198,6 +209,24 @@ impl fmt::Debug for AppKey {
     }
 }
 
+impl AppSettings {
+    /// The limit of [`RateBudgets::publishing`].
+    pub fn publish_rate(&self) -> RateLimit {
+        RateLimit {
+            requests: self.publish_requests_max,
+            window: self.publish_window,
+        }
+    }
+
+    /// The limit of [`RateBudgets::reading`].
+    pub fn read_rate(&self) -> RateLimit {
+        RateLimit {
+            requests: self.read_requests_max,
+            window: self.read_window,
+        }
+    }
+}
+
 /// The defaults of WebSocket spec 18 and 18.1. The option table states them again for the reader
 /// of the configuration; a test there compares the two.
 impl Default for AppSettings {
@@ -227,6 +256,10 @@ impl Default for AppSettings {
             batch_events_max: 10,
             tag_filtering: true,
             tags_in_messages: false,
+            publish_requests_max: 1_000_000_000,
+            publish_window: Duration::from_secs(60),
+            read_requests_max: 1_000_000_000,
+            read_window: Duration::from_secs(60),
             webhook_batch: true,
             webhook_batch_time: Duration::from_millis(50),
             webhook_batch_events_max: 100,
@@ -287,6 +320,7 @@ impl AppTable {
             let same_id = |closing: &&Arc<App>| closing.id == app.id;
             if let Some(earlier) = earlier.or_else(|| closing.iter().rev().find(same_id)) {
                 app.quota = Arc::clone(&earlier.quota);
+                app.rates = Arc::clone(&earlier.rates);
             }
             Arc::new(app)
         });
@@ -433,13 +467,23 @@ mod tests {
     }
 
     #[test]
-    fn an_app_keeps_its_index_and_its_quota_over_reloads_whatever_its_place() {
+    fn an_app_keeps_its_index_and_what_is_counted_of_it_over_reloads_whatever_its_place() {
         let first = table(&[("a", "k1"), ("b", "k2")]);
+        let used = |table: &AppTable| {
+            let app = table.by_id("b").unwrap();
+            let rate = app
+                .rates
+                .publishing
+                .try_take(app.settings.publish_rate(), 0);
+            rate.unwrap().limit - rate.unwrap().remaining
+        };
         assert!(first.by_id("b").unwrap().quota.try_take(None));
+        assert_eq!(used(&first), 1);
         let second = table(&[("new", "k9"), ("b", "k3"), ("a", "k1")]).succeeding(&first);
         let index = |id: &str| second.by_id(id).unwrap().index;
         assert_eq!((index("a"), index("b"), index("new")), (0, 1, 2));
         assert_eq!(second.by_index(1).unwrap().quota.taken(), 1);
+        assert_eq!(used(&second), 2);
         assert_eq!((first.version(), second.version()), (0, 1));
         // A key that was revoked, and one that was added.
         assert!(second.by_key("k2").is_none());

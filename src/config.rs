@@ -89,6 +89,7 @@ pub struct Config {
     pub keep_alive_timeout: Duration,
     /// Whole origins in lower case, or `*`.
     pub cors_origins: Vec<String>,
+    pub query_response_bytes_max: usize,
     pub events_response: EventsResponse,
 
     pub webhook_inbox_max: usize,

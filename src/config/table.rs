@@ -12,8 +12,8 @@ use std::fmt;
 use super::convert::FromValue;
 use super::value::{Form, Kind, Unit, Value};
 use super::{Config, Host, SingleApp, form};
-use crate::app::AppSettings;
 use crate::app::webhook::EndpointSettings;
+use crate::app::{AppSettings, RATE_REQUESTS_MAX};
 
 /// One option.
 #[derive(Debug)]
@@ -198,6 +198,8 @@ rows! { PROCESS, build_config -> Config, Process;
     cors_origins = "cors_origins",
         list("origins such as `https://a.example`, or `*`", form::is_cors_origin), is(""),
         "Origins whose pages may use the HTTP API; empty: no CORS headers.";
+    query_response_bytes_max = "query_response_bytes_max", bytes(1 << 10, 1 << 30), is("32 MiB"),
+        "Answer to a query, such as a list of channels; 400 over it.";
     events_response = "events_response", Kind::Choice(&["ok", "empty"]), is("ok"),
         "Body of the answer to a publish: `{\"ok\":true}`, or `{}` as Pusher has it.";
 
@@ -272,6 +274,14 @@ rows! { APP, build_app_settings -> AppSettings, App;
         also [Alias { key: "tag_filtering.enabled", place: Place::Top, times: 1 }];
     tags_in_messages = "tags_in_messages", Kind::Switch, is("false"),
         "Whether those who filter are sent the tags too.";
+    publish_requests_max = "publish_requests_max", number(1, REQUESTS_MAX), is("1000000000"),
+        "Publishing requests in a window, whatever they publish; 429 over it.";
+    publish_window = "publish_window_secs", seconds(1, 86_400), is("60"),
+        "That window, which begins with the first of them.";
+    read_requests_max = "read_requests_max", number(1, REQUESTS_MAX), is("1000000000"),
+        "Requests in a window that only ask; 429 over it.";
+    read_window = "read_window_secs", seconds(1, 86_400), is("60"),
+        "That window.";
     presence_members_max = "presence_members_max", number(1, 1 << 20), is("100"),
         "Users of a presence channel; subscribing is refused with 4100 over it.";
     presence_user_info_bytes_max = "presence_user_info_bytes_max", bytes(1, 1 << 20), is("2 KiB"),
@@ -374,6 +384,7 @@ impl fmt::Display for Default {
 
 /// Of every option of endpoints, but not where only they stand.
 const ENDPOINT_PREFIX: &str = "webhook_";
+const REQUESTS_MAX: u64 = RATE_REQUESTS_MAX as u64;
 
 /// Of every environment name of ours.
 pub(super) const ENV_PREFIX: &str = "SHARDCAST_";

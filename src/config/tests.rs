@@ -99,6 +99,7 @@ fn nothing_given_is_the_documented_defaults() {
         body_timeout: secs(30),
         keep_alive_timeout: secs(75),
         cors_origins: Vec::new(),
+        query_response_bytes_max: 32 << 20,
         events_response: EventsResponse::Ok,
         webhook_inbox_max: 65_536,
         webhook_inbox_bytes_max: 64 << 20,
