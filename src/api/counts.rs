@@ -7,6 +7,9 @@
 //!
 //! Invariant: `unanswered` is the number of entries that ask and have no counts yet.
 
+use std::fmt;
+use std::io::Write as _;
+
 use crate::app::{AppSettings, SubscriptionCount};
 use crate::http::Status;
 use crate::pusher::channel::{ChannelKind, ChannelName};
@@ -118,23 +121,37 @@ impl Entry {
         self.user_count || self.subscription_count
     }
 
-    /// A home that has nobody on a channel knows no roster of it either: 0 users.
     fn write(&self, json: &mut Vec<u8>) {
         let counts = self.counts.unwrap_or_default();
         json.push(b'{');
-        if self.user_count {
-            let users = counts.users.unwrap_or(0);
-            json.extend_from_slice(format!(r#""user_count":{users}"#).as_bytes());
-        }
-        if self.user_count && self.subscription_count {
-            json.push(b',');
-        }
-        if self.subscription_count {
-            let subscriptions = counts.subscriptions;
-            json.extend_from_slice(format!(r#""subscription_count":{subscriptions}"#).as_bytes());
-        }
+        write_counts(json, self.user_count, self.subscription_count, counts);
         json.push(b'}');
     }
+}
+
+/// Appends the wanted counts of a channel to an object that has been begun. A home that has nobody
+/// on a channel knows no roster of it either: 0 users.
+pub(super) fn write_counts(
+    json: &mut Vec<u8>,
+    user_count: bool,
+    subscription_count: bool,
+    counts: Counts,
+) {
+    if user_count {
+        write_member(json, "user_count", counts.users.unwrap_or(0));
+    }
+    if subscription_count {
+        write_member(json, "subscription_count", counts.subscriptions);
+    }
+}
+
+/// Appends a member to an object that has been begun. Name and value need no escaping.
+pub(super) fn write_member(json: &mut Vec<u8>, name: &str, value: impl fmt::Display) {
+    if json.last() != Some(&b'{') {
+        json.push(b',');
+    }
+    // Writing into memory does not fail.
+    let _ = write!(json, "\"{name}\":{value}");
 }
 
 #[cfg(test)]

@@ -32,26 +32,20 @@ const BYTES_PER_DATA_BYTE_MAX: u64 = 6;
 /// Bytes of a frame beside name, channel and data: header, keys, quotes.
 const FRAME_BESIDE_BYTES: usize = 64;
 
-/// What a signed request with a body is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Events,
     BatchEvents,
-    /// Not a publish, but as authenticated, admitted and counted as one; see `users`.
-    TerminateUser {
-        user_id: Box<str>,
-    },
 }
 
 impl Endpoint {
     /// The longest body that can be a good one (HTTP spec 1.3).
-    pub(super) fn body_bytes_max(&self, settings: &AppSettings) -> u64 {
+    pub(super) fn body_bytes_max(self, settings: &AppSettings) -> u64 {
         let event = BODY_BESIDE_DATA_BYTES_MAX
             + BYTES_PER_DATA_BYTE_MAX * u64::from(settings.event_data_bytes_max);
         match self {
             Self::Events => event,
             Self::BatchEvents => event.saturating_mul(settings.batch_events_max.into()),
-            Self::TerminateUser { .. } => BODY_BESIDE_DATA_BYTES_MAX,
         }
     }
 }
@@ -102,22 +96,25 @@ impl Fields {
 pub(super) fn on_body(
     context: &mut Context<'_>,
     accepted: &Accepted,
+    endpoint: Endpoint,
+    fields: Option<&Fields>,
     reply_to: ReplyTo,
     body: &[u8],
 ) -> OnBody {
     let limits = limits(&accepted.app.settings);
-    let outcome = match (&accepted.endpoint, &accepted.fields) {
+    let mut publish = |events: &[_]| publish(context, accepted, endpoint, reply_to, events);
+    let outcome = match (endpoint, fields) {
         (Endpoint::Events, Some(fields)) if body.is_empty() => {
             let channels = fields.channels();
             rest::Publish::from_query(&fields.lend(&channels), &limits)
-                .map(|event| publish(context, accepted, reply_to, slice::from_ref(&event)))
+                .map(|event| publish(slice::from_ref(&event)))
                 .map_err(|error| refused(&error))
         }
         (Endpoint::Events, _) => rest::Publish::parse(body, &limits)
-            .map(|event| publish(context, accepted, reply_to, slice::from_ref(&event)))
+            .map(|event| publish(slice::from_ref(&event)))
             .map_err(|error| refused(&error)),
-        _ => rest::parse_batch(body, &limits)
-            .map(|events| publish(context, accepted, reply_to, &events))
+        (Endpoint::BatchEvents, _) => rest::parse_batch(body, &limits)
+            .map(|events| publish(&events))
             .map_err(|error| refused(&error)),
     };
     outcome.unwrap_or_else(OnBody::Respond)
@@ -146,12 +143,13 @@ fn refused(error: &rest::Error<'_>) -> Response {
 fn publish(
     context: &mut Context<'_>,
     accepted: &Accepted,
+    endpoint: Endpoint,
     reply_to: ReplyTo,
     events: &[rest::Publish<'_>],
 ) -> OnBody {
-    let form = match accepted.endpoint {
+    let form = match endpoint {
         Endpoint::Events => Form::Channels,
-        _ => Form::Batch,
+        Endpoint::BatchEvents => Form::Batch,
     };
     let app = &accepted.app;
     let asks = events.iter().any(|event| event.info.is_some());
@@ -189,19 +187,16 @@ fn publish(
         return OnBody::Respond(Response::unavailable(text, RETRY_SECS));
     }
     let Some(counts) = counts else {
-        return OnBody::Respond(published(context, &accepted.endpoint));
+        return OnBody::Respond(published(context, endpoint));
     };
     match counts.response() {
         Some(response) => OnBody::Respond(response),
-        None => OnBody::Wait(Box::new(Waiting::new(
-            accepted.framing,
-            Asked::Counts(counts),
-        ))),
+        None => OnBody::Wait(Box::new(Waiting::new(accepted, Asked::Counts(counts)))),
     }
 }
 
 /// The answer without counts.
-fn published(context: &Context<'_>, endpoint: &Endpoint) -> Response {
+fn published(context: &Context<'_>, endpoint: Endpoint) -> Response {
     match endpoint {
         Endpoint::Events if !context.settings.events_response_empty => Response::OK_TRUE,
         _ => Response::new(Status::Ok, Body::JsonFixed("{}")),

@@ -9,14 +9,17 @@
 
 use std::fmt;
 
+use crate::app::Rate;
 use crate::http::response::{self, Content, Writer};
 use crate::http::{self, Head, Method, Status};
 
 mod auth;
+mod channels;
 pub mod cors;
 mod counts;
 mod events;
 pub mod health;
+mod listing;
 pub mod request;
 pub mod route;
 #[cfg(test)]
@@ -70,17 +73,6 @@ impl Body {
     }
 }
 
-/// The `X-RateLimit-*` fields, as of this request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Requests per window.
-    pub limit: u64,
-    /// Requests left in it, after this one.
-    pub remaining: u64,
-    /// Seconds until it ends, rounded up.
-    pub reset_secs: u64,
-}
-
 /// What the request decides about the form of its answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Framing<'c> {
@@ -110,10 +102,10 @@ impl<'c> Framing<'c> {
     }
 }
 
-/// A [`Framing`] that outlives its head: the origin by its place in the configuration. Of methods
-/// with a body none is HEAD.
+/// A [`Framing`] that outlives its head: the origin by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct KeptFraming {
+    head_only: bool,
     close: bool,
     origin: Option<usize>,
 }
@@ -121,6 +113,7 @@ struct KeptFraming {
 impl KeptFraming {
     fn of(head: &Head<'_>, cors_origins: &[String]) -> Self {
         Self {
+            head_only: head.method == Method::Head,
             close: !head.keep_alive,
             origin: cors::allowed_index(head, cors_origins),
         }
@@ -129,12 +122,15 @@ impl KeptFraming {
     fn framing(self, cors_origins: &[String]) -> Framing<'_> {
         let origin = self.origin.and_then(|index| cors_origins.get(index));
         Framing {
-            head_only: false,
+            head_only: self.head_only,
             close: self.close,
             allow_origin: origin.map(String::as_str),
         }
     }
 }
+
+/// The error object of a used up budget, with a member more than others have.
+const RATE_LIMITED: &str = r#"{"error":"Too Many Requests","message":"Rate limit exceeded. Please try again later.","code":"rate_limited","status":429}"#;
 
 impl Response {
     /// 200 with `{"ok":true}`: a publish (HTTP spec 4.3).
@@ -165,6 +161,14 @@ impl Response {
         response
     }
 
+    /// The budget is used up: 429, and when the window ends (HTTP spec 11).
+    pub fn rate_limited(rate: Rate) -> Self {
+        let mut response = Self::new(Status::TooManyRequests, Body::JsonFixed(RATE_LIMITED));
+        let secs = u32::try_from(rate.reset_secs).unwrap_or(u32::MAX);
+        response.retry_after_secs = Some(secs.max(1));
+        response.with_rate(rate)
+    }
+
     /// The same, with the end of the connection: request bytes remain unread (HTTP spec 1).
     pub fn closing(mut self) -> Self {
         self.close = true;
@@ -184,10 +188,16 @@ impl Response {
 
     /// Appends the response to what the connection has to send.
     pub fn write(&self, framing: &Framing<'_>, out: &mut Vec<u8>) {
-        let plain = self.rate.is_none() && *framing == Framing::default();
-        if plain && *self == Self::OK_TRUE {
-            out.extend_from_slice(response::OK_TRUE_RESPONSE);
-            return;
+        if let Some(rate) = self.rate
+            && *framing == Framing::default()
+            && *self == Self::OK_TRUE.with_rate(rate)
+        {
+            let Rate {
+                limit,
+                remaining,
+                reset_secs,
+            } = rate;
+            return response::write_ok_true(out, [limit, remaining, reset_secs]);
         }
         let mut writer = Writer::begin(out, self.status);
         if self.closes(framing) {
@@ -240,35 +250,50 @@ mod tests {
     }
 
     #[test]
-    fn the_copied_answer_equals_the_written_one() {
-        let slow = Response::new(Status::Ok, Body::JsonFixed(r#"{"ok":true}"#));
-        let framing = Framing::default();
-        assert_eq!(
-            written(&Response::OK_TRUE, &framing),
-            written(&slow, &framing)
-        );
-        let close = Framing {
-            close: true,
-            ..framing
-        };
-        assert_eq!(written(&Response::OK_TRUE, &close), written(&slow, &close));
-        assert!(written(&slow, &close).contains("\r\nConnection: close\r\n"));
-    }
-
-    #[test]
-    fn an_answer_from_the_rate_step_on_carries_the_budget() {
+    fn the_copied_answer_carries_the_budget_and_equals_the_written_one() {
         let rate = Rate {
             limit: 10,
             remaining: 0,
             reset_secs: 60,
         };
-        let text = written(&Response::OK_TRUE.with_rate(rate), &Framing::default());
-        assert_eq!(
-            text,
-            "HTTP/1.1 200 OK\r\nX-RateLimit-Limit: 10\r\nX-RateLimit-Remaining: 0\r\n\
-             X-RateLimit-Reset: 60\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n\
-             {\"ok\":true}"
-        );
+        let head = "X-RateLimit-Limit: 10\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 60\r\n\
+                    Content-Type: application/json\r\nContent-Length: 11\r\n\r\n";
+        let answer = Response::OK_TRUE.with_rate(rate);
+        let copied = format!("HTTP/1.1 200 OK\r\n{head}{{\"ok\":true}}");
+        assert_eq!(written(&answer, &Framing::default()), copied);
+        let slow = Response::new(Status::Ok, Body::JsonFixed(r#"{"ok":true}"#)).with_rate(rate);
+        assert_eq!(written(&slow, &Framing::default()), copied);
+        let close = Framing {
+            close: true,
+            ..Framing::default()
+        };
+        let closing = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}{{\"ok\":true}}");
+        assert_eq!(written(&answer, &close), closing);
+        assert_eq!(written(&slow, &close), closing);
+    }
+
+    #[test]
+    fn a_used_up_budget_says_when_the_next_one_begins() {
+        let rate = |reset_secs| Rate {
+            limit: 5,
+            remaining: 0,
+            reset_secs,
+        };
+        let body = r#"{"error":"Too Many Requests","message":"Rate limit exceeded. Please try again later.","code":"rate_limited","status":429}"#;
+        for (reset_secs, retry_secs) in [(7, 7), (0, 1)] {
+            let response = Response::rate_limited(rate(reset_secs));
+            assert!(!response.close);
+            assert_eq!(
+                written(&response, &Framing::default()),
+                format!(
+                    "HTTP/1.1 429 Too Many Requests\r\nX-RateLimit-Limit: 5\r\n\
+                     X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: {reset_secs}\r\n\
+                     Retry-After: {retry_secs}\r\nContent-Type: application/json\r\n\
+                     Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+            );
+        }
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
-use crate::app::App;
+use crate::app::{App, AppSettings, Rate};
 use crate::http::{self, BodyDecoder, BodyLength, Head};
+use crate::metrics::Limiter;
 use crate::shard::Shard;
 use crate::shard::message::ReplyTo;
 
 use super::auth;
+use super::channels::{self, Query, Subject};
 use super::events::{self, Endpoint, Fields};
 use super::health::{self, AppState};
 use super::route::{self, Refusal, Route};
@@ -24,6 +26,9 @@ use super::upgrade::Upgrade;
 use super::users;
 use super::waiting::Waiting;
 use super::{Framing, KeptFraming, Response};
+
+/// The body of a request that has no use for one.
+const BODY_BYTES_MAX: u64 = 64 << 10;
 
 /// What all requests of a process share, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// Longest body of any request; over it 413. An endpoint's own limit may be lower.
     pub body_bytes_max: u64,
+    /// Longest answer to a query; over it 400.
+    pub query_response_bytes_max: usize,
     /// A publish is answered `{}`, as Pusher does, instead of `{"ok":true}`.
     pub events_response_empty: bool,
     /// `Retry-After` of what is refused while draining.
@@ -68,7 +75,7 @@ pub enum OnHead {
 #[derive(Debug)]
 pub enum OnBody {
     Respond(Response),
-    /// Published; the answer needs counts that the homes of the channels know.
+    /// The answer needs what the homes of channels know.
     Wait(Box<Waiting>),
 }
 
@@ -76,14 +83,38 @@ pub enum OnBody {
 #[derive(Debug)]
 pub struct Accepted {
     pub(super) app: Arc<App>,
-    pub(super) endpoint: Endpoint,
-    /// The fields in the query, where the body may turn out to be empty (HTTP spec 4.1).
-    pub(super) fields: Option<Box<Fields>>,
     pub(super) framing: KeptFraming,
     body_md5: Option<[u8; 16]>,
     length: BodyLength,
     bytes_max: u64,
     expects_continue: bool,
+    wanted: Wanted,
+}
+
+/// What an accepted request is for.
+#[derive(Debug)]
+enum Wanted {
+    /// With the fields in the query, where the body may turn out to be empty (HTTP spec 4.1).
+    Publish(Endpoint, Option<Box<Fields>>),
+    TerminateUser(Box<str>),
+    Query(Box<Query>),
+}
+
+/// The same, before its parameters are known to be authentic.
+enum Purpose {
+    Publish(Endpoint),
+    TerminateUser(Box<str>),
+    Query(Subject),
+}
+
+impl Purpose {
+    /// The longest body that can be a good one (HTTP spec 1.3).
+    fn body_bytes_max(&self, settings: &AppSettings) -> u64 {
+        match self {
+            Self::Publish(endpoint) => endpoint.body_bytes_max(settings),
+            Self::TerminateUser(_) | Self::Query(_) => BODY_BYTES_MAX,
+        }
+    }
 }
 
 /// Decides all that the head can.
@@ -98,46 +129,45 @@ fn decide(context: &Context<'_>, head: &Head<'_>) -> Result<OnHead, Response> {
     let path = route::strip_prefix(head.path, &settings.path_prefix)
         .ok_or_else(|| refused(Refusal::NotFound))?;
     let route = Route::find(&head.method, path, head.websocket_upgrade).map_err(refused)?;
-    let apps = context.shard.apps();
-    let response = match route {
-        Route::Root => health::root(),
-        Route::Up => health::up(context.draining),
-        Route::UpApp { app_id } => health::up_app(context.draining, app_state(context, &app_id)),
-        Route::Live => health::live(context.stalled),
-        Route::Ready => health::ready(context.draining),
+    let app_of = |app_id: &str| auth::find_app(context.shard.apps(), app_id);
+    let (app, purpose) = match route {
+        Route::Root => return respond(health::root()),
+        Route::Up => return respond(health::up(context.draining)),
+        Route::UpApp { app_id } => {
+            let app = app_state(context, &app_id);
+            return respond(health::up_app(context.draining, app));
+        }
+        Route::Live => return respond(health::live(context.stalled)),
+        Route::Ready => return respond(health::ready(context.draining)),
         Route::WebSocket { key } => return Upgrade::of(head, Some(&key)).map(OnHead::Upgrade),
         Route::WebSocketPath => return Upgrade::of(head, None).map(OnHead::Upgrade),
-        Route::Events { app_id } => {
-            let app = auth::find_app(apps, &app_id)?;
-            return accept(context, head, path, app, Endpoint::Events);
-        }
+        Route::Events { app_id } => (app_of(&app_id)?, Purpose::Publish(Endpoint::Events)),
         Route::BatchEvents { app_id } => {
-            let app = auth::find_app(apps, &app_id)?;
-            return accept(context, head, path, app, Endpoint::BatchEvents);
+            (app_of(&app_id)?, Purpose::Publish(Endpoint::BatchEvents))
         }
         Route::TerminateUser { app_id, user_id } => {
-            let app = auth::find_app(apps, &app_id)?;
-            let user_id = user_id.into();
-            return accept(
-                context,
-                head,
-                path,
-                app,
-                Endpoint::TerminateUser { user_id },
-            );
+            (app_of(&app_id)?, Purpose::TerminateUser(user_id.into()))
         }
         Route::TerminateUserOfKey { user_id } => {
+            let apps = context.shard.apps();
             let app = auth::find_app_of_key(apps, head, path, context.now_secs)?;
-            let user_id = user_id.into();
-            return accept(
-                context,
-                head,
-                path,
-                app,
-                Endpoint::TerminateUser { user_id },
-            );
+            (app, Purpose::TerminateUser(user_id.into()))
         }
+        Route::Channels { app_id } => (app_of(&app_id)?, Purpose::Query(Subject::Channels)),
+        Route::Channel { app_id, channel } => {
+            let subject = Subject::Channel(channel.into());
+            (app_of(&app_id)?, Purpose::Query(subject))
+        }
+        Route::ChannelUsers { app_id, channel } => {
+            let subject = Subject::Users(channel.into());
+            (app_of(&app_id)?, Purpose::Query(subject))
+        }
+        Route::Connections { app_id } => (app_of(&app_id)?, Purpose::Query(Subject::Connections)),
     };
+    accept(context, head, path, app, purpose)
+}
+
+fn respond(response: Response) -> Result<OnHead, Response> {
     Ok(OnHead::Respond(response))
 }
 
@@ -154,9 +184,9 @@ fn accept(
     head: &Head<'_>,
     path: &str,
     app: &Arc<App>,
-    endpoint: Endpoint,
+    purpose: Purpose,
 ) -> Result<OnHead, Response> {
-    let bytes_max = endpoint
+    let bytes_max = purpose
         .body_bytes_max(&app.settings)
         .min(context.settings.body_bytes_max);
     head.body.check(bytes_max)?;
@@ -166,16 +196,22 @@ fn accept(
         head.body,
         BodyLength::None | BodyLength::Length(0) | BodyLength::Chunked
     );
-    let fields = may_be_empty.then(|| Box::new(Fields::of(&authentic.query)));
+    let wanted = match purpose {
+        Purpose::Publish(endpoint) => {
+            let fields = may_be_empty.then(|| Box::new(Fields::of(&authentic.query)));
+            Wanted::Publish(endpoint, fields)
+        }
+        Purpose::TerminateUser(user_id) => Wanted::TerminateUser(user_id),
+        Purpose::Query(subject) => Wanted::Query(Box::new(Query::of(subject, &authentic.query))),
+    };
     Ok(OnHead::Accept(Accepted {
         app: Arc::clone(app),
-        endpoint,
-        fields,
         framing: KeptFraming::of(head, &context.settings.cors_origins),
         body_md5: authentic.body_md5,
         length: head.body,
         bytes_max,
         expects_continue: head.expect_continue,
+        wanted,
     }))
 }
 
@@ -218,17 +254,12 @@ fn on_digested(
     body: &[u8],
     md5: [u8; 16],
 ) -> OnBody {
-    let outcome = match auth::check_body(accepted.body_md5, body, md5) {
-        Ok(()) => match &accepted.endpoint {
-            Endpoint::TerminateUser { user_id } => {
-                users::terminate(context, &accepted.app, user_id)
-            }
-            Endpoint::Events | Endpoint::BatchEvents => {
-                events::on_body(context, accepted, reply_to, body)
-            }
-        },
-        Err(response) => OnBody::Respond(response),
-    };
+    let outcome = auth::check_body(accepted.body_md5, body, md5)
+        .and_then(|()| take_budget(context, accepted))
+        .map_or_else(OnBody::Respond, |rate| {
+            let outcome = act(context, accepted, reply_to, body);
+            outcome.with_rate(rate)
+        });
     let counters = context.shard.counters.app(accepted.app.index);
     counters.http_calls += 1;
     counters.http_received_bytes += body.len() as u64;
@@ -236,6 +267,49 @@ fn on_digested(
         counters.http_sent_bytes += response.body.bytes() as u64;
     }
     outcome
+}
+
+/// Counts the request against its budget: 429 if that is used up (HTTP spec 11).
+fn take_budget(context: &mut Context<'_>, accepted: &Accepted) -> Result<Rate, Response> {
+    let app = &accepted.app;
+    let (limiter, budget, limit) = match accepted.wanted {
+        Wanted::Publish(..) | Wanted::TerminateUser(_) => (
+            Limiter::Publish,
+            &app.rates.publishing,
+            app.settings.publish_rate(),
+        ),
+        Wanted::Query(_) => (Limiter::Read, &app.rates.reading, app.settings.read_rate()),
+    };
+    let taken = budget.try_take(limit, context.shard.now().0);
+    let counters = context.shard.counters.app(app.index);
+    counters.rate(limiter, taken.is_ok());
+    taken.map_err(Response::rate_limited)
+}
+
+fn act(context: &mut Context<'_>, accepted: &Accepted, reply_to: ReplyTo, body: &[u8]) -> OnBody {
+    match &accepted.wanted {
+        Wanted::Publish(endpoint, fields) => events::on_body(
+            context,
+            accepted,
+            *endpoint,
+            fields.as_deref(),
+            reply_to,
+            body,
+        ),
+        Wanted::TerminateUser(user_id) => users::terminate(context, &accepted.app, user_id),
+        Wanted::Query(query) => channels::on_query(context, accepted, query, reply_to),
+    }
+}
+
+impl OnBody {
+    /// The same with the `X-RateLimit-*` fields, now or when it is answered.
+    fn with_rate(mut self, rate: Rate) -> Self {
+        match &mut self {
+            Self::Respond(response) => response.rate = Some(rate),
+            Self::Wait(waiting) => waiting.rate = Some(rate),
+        }
+        self
+    }
 }
 
 /// A body that comes in pieces. It is digested as it comes, because 10 MiB at once would hold up a

@@ -26,6 +26,20 @@ pub enum Route<'p> {
     /// The same under a path without the app, as the Python library posts it: the app is that of
     /// `auth_key` (HTTP spec 9).
     TerminateUserOfKey { user_id: Cow<'p, str> },
+    /// GET: list occupied channels.
+    Channels { app_id: Cow<'p, str> },
+    /// GET: one channel.
+    Channel {
+        app_id: Cow<'p, str>,
+        channel: Cow<'p, str>,
+    },
+    /// GET: the users of a channel.
+    ChannelUsers {
+        app_id: Cow<'p, str>,
+        channel: Cow<'p, str>,
+    },
+    /// GET: the number of the app's connections.
+    Connections { app_id: Cow<'p, str> },
     /// GET `/`.
     Root,
     /// GET `/up`.
@@ -151,6 +165,32 @@ fn endpoint<'p>(segments: &[&'p str]) -> Option<(Methods, Route<'p>)> {
                 user_id: percent_decode(user),
             },
         ),
+        ["apps", app, "channels"] => (
+            Get,
+            Route::Channels {
+                app_id: percent_decode(app),
+            },
+        ),
+        ["apps", app, "channels", channel] => (
+            Get,
+            Route::Channel {
+                app_id: percent_decode(app),
+                channel: percent_decode(channel),
+            },
+        ),
+        ["apps", app, "channels", channel, "users"] => (
+            Get,
+            Route::ChannelUsers {
+                app_id: percent_decode(app),
+                channel: percent_decode(channel),
+            },
+        ),
+        ["apps", app, "connections"] => (
+            Get,
+            Route::Connections {
+                app_id: percent_decode(app),
+            },
+        ),
         [] => (Get, Route::Root),
         ["up"] => (Get, Route::Up),
         ["up", app] => (
@@ -161,10 +201,6 @@ fn endpoint<'p>(segments: &[&'p str]) -> Option<(Methods, Route<'p>)> {
         ),
         ["live"] => (Get, Route::Live),
         ["ready"] => (Get, Route::Ready),
-        // Not served yet, and so unknown: queries (HTTP spec 6, 7, 8).
-        ["apps", _, "channels"]
-        | ["apps", _, "channels", _]
-        | ["apps", _, "channels", _, "users"] => return None,
         // `/usage` and `/metrics` are on the metrics port only.
         _ => return None,
     })
@@ -279,6 +315,32 @@ mod tests {
                     user_id: Cow::Borrowed("u"),
                 },
             ),
+            (
+                Method::Get,
+                "/apps/3/channels",
+                Route::Channels { app_id: app() },
+            ),
+            (
+                Method::Get,
+                "/apps/3/channels/a%3Db%40c",
+                Route::Channel {
+                    app_id: app(),
+                    channel: "a=b@c".into(),
+                },
+            ),
+            (
+                Method::Get,
+                "/apps/3/channels/users/users",
+                Route::ChannelUsers {
+                    app_id: app(),
+                    channel: "users".into(),
+                },
+            ),
+            (
+                Method::Get,
+                "/apps/3/connections",
+                Route::Connections { app_id: app() },
+            ),
             (Method::Get, "", Route::Root),
             (Method::Get, "/up", Route::Up),
             (Method::Get, "/up/3", Route::UpApp { app_id: app() }),
@@ -319,6 +381,9 @@ mod tests {
             "/apps/3",
             "/apps/3/event",
             "/apps/3/events/x",
+            "/apps/3/channels/c/events",
+            "/apps/3/channels/c/stats",
+            "/apps/3/connections/1",
             "/apps/3/events//",
             "/apps/a/b/events",
             "/apps/3/%65vents",
@@ -345,20 +410,19 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_are_not_served_yet_are_unknown() {
+    fn a_known_path_names_its_methods() {
+        let get = Err(Refusal::MethodNotAllowed(Methods::Get));
         for path in [
+            "/",
+            "/up",
+            "/up/3",
+            "/live",
+            "/ready",
             "/apps/3/channels",
             "/apps/3/channels/c",
             "/apps/3/channels/c/users",
+            "/apps/3/connections",
         ] {
-            assert_eq!(find(path), Err(Refusal::NotFound), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_known_path_names_its_methods() {
-        let get = Err(Refusal::MethodNotAllowed(Methods::Get));
-        for path in ["/", "/up", "/up/3", "/live", "/ready"] {
             assert_eq!(post(path), get, "{path}");
             assert_eq!(Route::find(&Method::Other("get"), path, false), get);
             assert!(Route::find(&Method::Head, path, false).is_ok(), "{path}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 
-use crate::app::{App, AppKey, AppSettings, AppTable};
+use crate::app::{App, AppKey, AppSettings, AppTable, Rate};
 use crate::http::{BodyLength, Head, HeadLimits};
 use crate::pusher::query::{ArrayForm, Decoding, Query};
 use crate::pusher::signature::SigningKey;
@@ -70,6 +70,7 @@ impl Server {
                 path_prefix: String::new(),
                 cors_origins: Vec::new(),
                 body_bytes_max: 10 << 20,
+                query_response_bytes_max: 32 << 20,
                 events_response_empty: false,
                 shutdown_grace_secs: 10,
             },
@@ -112,15 +113,23 @@ impl Server {
 
     /// The answer to a whole request.
     pub(super) fn answer(&mut self, wire: &[u8]) -> Response {
+        match self.begin(wire) {
+            OnBody::Respond(response) => response,
+            OnBody::Wait(waiting) => self.settle(*waiting),
+        }
+    }
+
+    /// What becomes of a whole request at once.
+    pub(super) fn begin(&mut self, wire: &[u8]) -> OnBody {
         let (head, body_at) = head(wire);
         let body = &wire[body_at..];
         let reply_to = self.reply_to();
         let accepted = match request::on_head(&mut self.context(), &head) {
-            OnHead::Respond(response) => return response,
+            OnHead::Respond(response) => return OnBody::Respond(response),
             OnHead::Upgrade(upgrade) => panic!("an upgrade: {upgrade:?}"),
             OnHead::Accept(accepted) => accepted,
         };
-        let outcome = match accepted.length() {
+        match accepted.length() {
             BodyLength::None => request::on_body(&mut self.context(), &accepted, reply_to, b""),
             BodyLength::Length(bytes) => {
                 let body = &body[..bytes as usize];
@@ -130,20 +139,21 @@ impl Server {
                 let mut collecting = Collecting::new(accepted);
                 match collecting.feed(body) {
                     Ok((_, done)) => assert!(done, "the body of a test request is whole"),
-                    Err(error) => return error.into(),
+                    Err(error) => return OnBody::Respond(error.into()),
                 }
                 collecting.finish(&mut self.context(), reply_to)
             }
-        };
-        match outcome {
-            OnBody::Respond(response) => response,
-            OnBody::Wait(waiting) => self.settle(*waiting),
         }
     }
 
     /// The answer to a signed POST.
     pub(super) fn post(&mut self, path: &str, body: &str) -> Response {
         self.answer(&signed("POST", path, "", "", body))
+    }
+
+    /// The answer to a signed GET. `query` is `""` or ends in `&`.
+    pub(super) fn get(&mut self, path: &str, query: &str) -> Response {
+        self.answer(&signed("GET", path, query, "", ""))
     }
 
     /// Carries messages until the last home has answered.
@@ -259,6 +269,21 @@ fn shard_settings() -> shard::Settings {
         subscriptions_max: 1000,
         subscriptions_per_connection_max: None,
         budgets: Budgets::default(),
+    }
+}
+
+/// The answer to the `nth` request to publish of a server whose time stands still.
+pub(super) fn ok_true(nth: u64) -> Response {
+    Response::OK_TRUE.with_rate(rate(nth))
+}
+
+/// The budget of an app with default settings after its `nth` request.
+pub(super) fn rate(nth: u64) -> Rate {
+    let limit = 1_000_000_000;
+    Rate {
+        limit,
+        remaining: limit - nth,
+        reset_secs: 60,
     }
 }
 

@@ -11,13 +11,15 @@ use std::fmt::{self, Write as _};
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The whole answer to a publish over a connection that lives on, with no further field. It is
-/// what `Writer` makes of the same parts, ready to be copied; a test compares the two.
-pub const OK_TRUE_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
-    Content-Type: application/json\r\n\
-    Content-Length: 11\r\n\
-    \r\n\
-    {\"ok\":true}";
+/// The answer to a publish over a connection that lives on, in pieces that stand before, between and
+/// after the three numbers of the rate fields. It is what `Writer` makes of the same parts, ready to
+/// be copied; a test compares the two.
+const OK_TRUE_PIECES: [&[u8]; 4] = [
+    b"HTTP/1.1 200 OK\r\nX-RateLimit-Limit: ",
+    b"\r\nX-RateLimit-Remaining: ",
+    b"\r\nX-RateLimit-Reset: ",
+    b"\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\":true}",
+];
 
 /// The body of that answer.
 pub const OK_TRUE: &str = r#"{"ok":true}"#;
@@ -143,6 +145,16 @@ impl<'o> Writer<'o> {
     }
 }
 
+/// Appends that answer, with the numbers of `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
+pub fn write_ok_true(out: &mut Vec<u8>, rate: [u64; 3]) {
+    let [begin, between @ ..] = OK_TRUE_PIECES;
+    out.extend_from_slice(begin);
+    for (number, piece) in rate.into_iter().zip(between) {
+        write_decimal(out, number);
+        out.extend_from_slice(piece);
+    }
+}
+
 /// The error object `{"error":..,"code":..,"status":..}` (HTTP spec 1.2), appended to `out`.
 pub fn write_error_object(
     out: &mut Vec<u8>,
@@ -248,11 +260,21 @@ mod tests {
     }
 
     #[test]
-    fn the_constant_answer_is_what_the_writer_writes() {
-        let text = written(|out| {
-            Writer::begin(out, Status::Ok).finish(Content::Json(OK_TRUE.as_bytes()), false);
-        });
-        assert_eq!(text.as_bytes(), OK_TRUE_RESPONSE);
+    fn the_copied_answer_is_what_the_writer_writes() {
+        for rate in [
+            [1, 0, 60],
+            [1_000_000_000, 999_999_999, 1],
+            [u64::MAX, u64::MAX, 0],
+        ] {
+            let slow = written(|out| {
+                Writer::begin(out, Status::Ok)
+                    .number("X-RateLimit-Limit", rate[0])
+                    .number("X-RateLimit-Remaining", rate[1])
+                    .number("X-RateLimit-Reset", rate[2])
+                    .finish(Content::Json(OK_TRUE.as_bytes()), false);
+            });
+            assert_eq!(written(|out| write_ok_true(out, rate)), slow);
+        }
     }
 
     #[test]

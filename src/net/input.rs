@@ -57,8 +57,9 @@ pub(super) struct Http {
 impl Http {
     pub(super) fn bytes(&self) -> usize {
         match &self.stage {
+            Stage::Proxied | Stage::Head => self.rest.len(),
             Stage::Body(collecting) => self.rest.len() + collecting.buffered_bytes(),
-            _ => self.rest.len(),
+            Stage::Waiting(waiting) => self.rest.len() + waiting.buffered_bytes(),
         }
     }
 
@@ -81,7 +82,7 @@ pub(super) enum Input {
 #[derive(Default)]
 pub struct Inputs {
     pub(super) by_slot: Vec<Input>,
-    /// Heads and bodies being collected.
+    /// Heads, bodies and answers being collected.
     pub(super) request_bytes: usize,
 }
 

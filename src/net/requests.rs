@@ -64,8 +64,7 @@ impl Worker {
             Taken::All if http.ended => return self.shard.borrow_mut().finish_http(slot),
             Taken::Share | Taken::All => {}
         }
-        let too_much =
-            self.inputs.borrow().request_bytes + http.bytes() > self.limits.request_bytes_max;
+        let too_much = self.is_too_much(&http);
         if too_much && http.is_serving() {
             let text = "Too many requests are being received, try again.";
             return self.respond(
@@ -344,18 +343,29 @@ impl Worker {
         let Some(mut http) = self.inputs.borrow_mut().take_http(to.slot) else {
             return;
         };
-        let outcome = match &mut http.stage {
-            Stage::Waiting(waiting) => self.serve(to.slot, |context, reply_to| {
-                waiting.on_answer(context, reply_to, answer)
-            }),
-            _ => OnAnswer::Wait,
+        let Stage::Waiting(waiting) = &mut http.stage else {
+            return self.inputs.borrow_mut().put_http(to.slot, http);
         };
+        let outcome = self.serve(to.slot, |context, reply_to| {
+            waiting.on_answer(context, reply_to, answer)
+        });
         match outcome {
             OnAnswer::Respond(response) => return self.after_waiting(to.slot, http, &response),
-            OnAnswer::Wait => {}
             OnAnswer::AskedOn => self.set_deadline(to.slot, &mut http, ANSWER_SECS_MAX),
+            OnAnswer::Wait => {}
         }
-        self.inputs.borrow_mut().put_http(to.slot, http);
+        match &http.stage {
+            Stage::Waiting(waiting) if self.is_too_much(&http) => {
+                let response = waiting.out_of_room();
+                self.after_waiting(to.slot, http, &response);
+            }
+            _ => self.inputs.borrow_mut().put_http(to.slot, http),
+        }
+    }
+
+    /// Whether the shard has no room for what a request collects.
+    fn is_too_much(&self, http: &Http) -> bool {
+        self.inputs.borrow().request_bytes + http.bytes() > self.limits.request_bytes_max
     }
 
     /// Answers a request that waited, and goes on with the next.

@@ -383,6 +383,7 @@ fn api_settings(config: &Config) -> api::Settings {
         path_prefix: config.path_prefix.clone(),
         cors_origins: config.cors_origins.clone(),
         body_bytes_max: config.body_bytes_max as u64,
+        query_response_bytes_max: config.query_response_bytes_max,
         events_response_empty: config.events_response == EventsResponse::Empty,
         shutdown_grace_secs: config.shutdown_grace.as_secs(),
     }

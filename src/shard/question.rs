@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use super::Shard;
 use super::channel::{ChannelKey, home};
-use super::homes::Place;
 use super::message::{Counts, Frame, ReplyTo, ShardId, ShardMessage};
+
+pub use super::homes::Place;
 
 /// Channels that one question of a listing looks at (decisions 9).
 pub const PAGE_CHANNELS_MAX: usize = 4096;

@@ -53,6 +53,21 @@ impl Response {
         self.header("Connection") == Some("close")
     }
 
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, if there are all three; or none.
+    #[track_caller]
+    pub fn budget(&self) -> Option<[u64; 3]> {
+        let number = |name| {
+            let value = self.header(&format!("X-RateLimit-{name}"))?;
+            Some(value.parse().expect("an integer"))
+        };
+        let fields = ["Limit", "Remaining", "Reset"].map(number);
+        match fields {
+            [Some(limit), Some(remaining), Some(reset)] => Some([limit, remaining, reset]),
+            [None, None, None] => None,
+            _ => panic!("some of the fields: {}", self.head),
+        }
+    }
+
     /// Asserts 200 with this body, which is JSON.
     #[track_caller]
     pub fn expect_ok(&self, body: &str) {
@@ -135,6 +150,11 @@ impl Request {
 
     pub fn batch(app: &App, body: impl AsRef<[u8]>) -> Self {
         Self::new(app, "POST", &format!("/apps/{}/batch_events", app.id), body)
+    }
+
+    /// A query of an app; `tail` is the path behind its id.
+    pub fn get(app: &App, tail: &str) -> Self {
+        Self::new(app, "GET", &format!("/apps/{}/{tail}", app.id), "")
     }
 
     /// A publish of one event.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::api::testing::*;
+use crate::clock::Now;
 use crate::http::Status;
 use crate::seed::Seed;
 
@@ -177,7 +178,7 @@ fn a_head_alone_refuses_what_it_can_before_a_byte_of_the_body_has_come() {
 
 #[test]
 fn the_limit_of_an_endpoint_follows_its_app_and_never_exceeds_the_servers() {
-    let settings = |data: u32, batch: u32| crate::app::AppSettings {
+    let settings = |data: u32, batch: u32| AppSettings {
         event_data_bytes_max: data,
         batch_events_max: batch,
         ..Default::default()
@@ -355,7 +356,8 @@ fn a_body_in_two_pieces_is_the_body_in_one_wherever_it_is_cut() {
     let plain = wire("POST", &target, "", EVENT);
     let head_of_chunked = wire("POST", &target, "Transfer-Encoding: chunked\r\n", "");
     let mut server = Server::new();
-    assert_eq!(server.answer(&plain), Response::OK_TRUE);
+    assert_eq!(server.answer(&plain), ok_true(1));
+    let mut nth = 1;
     let expected = server.events();
     assert_eq!(expected.len(), 1);
     for (head, framed) in [(&plain, EVENT), (&head_of_chunked, chunked.as_str())] {
@@ -366,10 +368,11 @@ fn a_body_in_two_pieces_is_the_body_in_one_wherever_it_is_cut() {
             assert_eq!(collecting.body, EVENT.as_bytes());
             let reply_to = server.reply_to();
             let outcome = collecting.finish(&mut server.context(), reply_to);
-            assert!(
-                matches!(outcome, OnBody::Respond(Response::OK_TRUE)),
-                "cut {cut}"
-            );
+            nth += 1;
+            let OnBody::Respond(response) = outcome else {
+                panic!("cut {cut}: {outcome:?}")
+            };
+            assert_eq!(response, ok_true(nth), "cut {cut}");
             assert_eq!(server.events(), expected);
         }
     }
@@ -388,7 +391,7 @@ fn a_body_other_than_the_signed_one_is_refused_however_it_comes() {
         [&head[..], chunk.as_bytes(), b"0\r\n\r\n"].concat()
     };
     let mut server = Server::new();
-    assert_eq!(server.answer(&chunked(EVENT)), Response::OK_TRUE);
+    assert_eq!(server.answer(&chunked(EVENT)), ok_true(1));
     assert_eq!(server.events().len(), 1);
     let wrong = "Invalid body_md5: not the MD5 of the body received";
     for wire in [
@@ -402,7 +405,10 @@ fn a_body_other_than_the_signed_one_is_refused_however_it_comes() {
             (401, "auth_failed".into(), wrong.into())
         );
         assert!(server.published().is_empty());
+        assert_eq!(response.rate, None);
     }
+    // None of them has taken anything of the app's budget.
+    assert_eq!(server.answer(&chunked(EVENT)), ok_true(2));
 }
 
 #[test]
@@ -502,4 +508,103 @@ fn mutated_requests_never_panic_and_never_half_succeed() {
             );
         }
     }
+}
+
+/// What a response says of the budget: requests left, if anything.
+fn left(response: &Response) -> Option<u64> {
+    response.rate.map(|rate| rate.remaining)
+}
+
+/// Peers 24: one budget for the app, and a refusal in the form of all others.
+#[test]
+fn every_request_that_has_passed_its_signature_counts_whatever_comes_of_it() {
+    let mut server = Server::with(AppSettings {
+        publish_requests_max: 8,
+        event_data_bytes_max: 10,
+        ..AppSettings::default()
+    });
+    let events = "/apps/3/events";
+    let event = |members: &str| format!(r#"{{"name":"e","data":"1",{members}}}"#);
+    let publish = event(r#""channels":["a","b","c"]"#);
+    assert_eq!(left(&server.post(events, &publish)), Some(7));
+    for (path, body, status, remaining) in [
+        (events, "no json", 400, 6),
+        (
+            events,
+            r#"{"name":"e","data":"12345678901","channel":"a"}"#,
+            413,
+            5,
+        ),
+        (events, &event(r##""channel":"#x""##), 403, 4),
+        ("/apps/3/users/u/terminate_connections", "", 200, 3),
+        ("/apps/3/batch_events", r#"{"batch":[]}"#, 200, 2),
+        (
+            events,
+            &event(r#""channel":"a","info":"subscription_count""#),
+            200,
+            1,
+        ),
+    ] {
+        let response = server.post(path, body);
+        assert_eq!(
+            (response.status.code(), left(&response)),
+            (status, Some(remaining)),
+            "{body}"
+        );
+    }
+    // Refusals before the rate step neither count nor tell.
+    for wire in [
+        wire("POST", events, "", &publish),
+        signed("GET", events, "", "", ""),
+        signed("POST", "/apps/4/events", "", "", &publish),
+        signed("POST", "/apps/off/events", "", "", &publish),
+    ] {
+        assert_eq!(server.answer(&wire).rate, None);
+    }
+    // The app's reading is another budget.
+    assert_eq!(server.get("/apps/3/channels", "").rate, Some(rate(1)));
+    assert_eq!(left(&server.post(events, &publish)), Some(0));
+    server.published();
+    for _ in 0..3 {
+        let response = server.post(events, &publish);
+        assert_eq!((response.status.code(), left(&response)), (429, Some(0)));
+        assert_eq!(response.retry_after_secs, Some(60));
+        assert!(server.published().is_empty());
+    }
+    server.shard.on_time(Now(59_001));
+    assert_eq!(server.post(events, &publish).retry_after_secs, Some(1));
+    server.shard.on_time(Now(60_000));
+    assert_eq!(left(&server.post(events, &publish)), Some(7));
+    let app = server.shard.counters.app(0).rates;
+    let count = |limiter| app[limiter as usize];
+    let (publishing, reading) = (count(Limiter::Publish), count(Limiter::Read));
+    assert_eq!((publishing.checks, publishing.triggered), (13, 4));
+    assert_eq!((reading.checks, reading.triggered), (1, 0));
+}
+
+#[test]
+fn reading_has_a_budget_of_its_own() {
+    let mut server = Server::with(AppSettings {
+        read_requests_max: 3,
+        ..AppSettings::default()
+    });
+    let channels = "/apps/3/channels";
+    for (path, status, remaining) in [
+        (channels, 200, 2),
+        ("/apps/3/channels/%23", 400, 1),
+        ("/apps/3/connections", 200, 0),
+        (channels, 429, 0),
+        ("/apps/3/channels/news", 429, 0),
+        ("/apps/3/channels/presence-a/users", 429, 0),
+        ("/apps/3/connections", 429, 0),
+    ] {
+        let response = server.get(path, "");
+        assert_eq!(
+            (response.status.code(), left(&response)),
+            (status, Some(remaining)),
+            "{path}"
+        );
+    }
+    assert!(server.shard.outgoing(0).list.is_empty(), "nobody was asked");
+    assert_eq!(server.post("/apps/3/events", EVENT), ok_true(1));
 }
