@@ -5,6 +5,7 @@ use super::Mutations;
 use super::Shard;
 use super::conns::Phase;
 use super::homes::HomeChannel;
+use super::message::ShardMessage;
 
 impl Shard {
     /// Switches rules of the design off.
@@ -60,6 +61,20 @@ impl Shard {
         let index = self.local.find(self.hasher.hash(app, name), app, name)?;
         let channel = self.local.peek(index)?;
         Some((channel.subscribers(), channel.pending, channel.told))
+    }
+
+    /// Channels of the users who watch a user at home here, in alphabetical order.
+    pub fn watchers(&self, app: u32, name: &str) -> Vec<&str> {
+        let user = self.home_channel(app, name).and_then(HomeChannel::user);
+        let watchers = user.into_iter().flat_map(|user| user.watchers.iter());
+        let mut watchers: Vec<&str> = watchers.map(|watcher| &*watcher.key.name).collect();
+        watchers.sort_unstable();
+        watchers
+    }
+
+    /// Messages that wait to be carried.
+    pub fn queued_messages(&self) -> impl Iterator<Item = &ShardMessage> {
+        self.outgoing.iter().flat_map(|outgoing| &outgoing.list)
     }
 
     /// Webhooks that wait for their time.

@@ -273,6 +273,14 @@ pub struct Mutations {
     pub any_round: bool,
     /// Decisions 21: a pong does not wait for the frame already begun.
     pub overtake_begun: bool,
+    /// Decisions 43: the end of a user overtakes what was to be delivered before.
+    pub close_before_events: bool,
+    /// Decisions 44: word of an earlier round is taken for an answer.
+    pub any_watch_round: bool,
+    /// Decisions 44: changes go also to those who have had no first frame.
+    pub tell_all_changes: bool,
+    /// Decisions 44: a watchlist does not wait for the count that says where its session is.
+    pub list_before_count: bool,
 }
 
 /// What a shard needs to begin.

@@ -27,6 +27,7 @@ use super::channel::{ChannelKey, Entry, home};
 use super::conns::Phase;
 use super::homes::Source;
 use super::message::{Frame, SessionKey, ShardId, ShardMessage, Ticket};
+use super::session::User;
 use super::watchlist::{Heard, Watcher, transition};
 
 impl Shard {
@@ -55,7 +56,13 @@ impl Shard {
         let Some(user) = &mut extra.user else { return };
         user.watchlist = subscription;
         let channel = user.channel;
-        self.report_channel(channel, true);
+        #[cfg(test)]
+        let reports = !self.mutations.list_before_count;
+        #[cfg(not(test))]
+        let reports = true;
+        if reports {
+            self.report_channel(channel, true);
+        }
         let ticket = Ticket {
             session,
             subscription,
@@ -197,6 +204,11 @@ impl Shard {
             let Some(user) = self.homes.find(watcher).and_then(|(_, c)| c.user_if_any()) else {
                 return;
             };
+            #[cfg(test)]
+            let round = match self.mutations.any_watch_round {
+                true => user.watching.round_of(target).unwrap_or(round),
+                false => round,
+            };
             match user.watching.on_state(target, *is_online, round) {
                 Heard::Nothing => {}
                 Heard::Changed => self.tell_change(watcher, target, *is_online),
@@ -264,9 +276,14 @@ impl Shard {
             return;
         };
         let (mut plain, mut translated) = (Vec::new(), Vec::new());
+        #[cfg(test)]
+        let all = self.mutations.tell_all_changes;
+        #[cfg(not(test))]
+        let all = false;
         for Entry { slot, .. } in channel.entries() {
+            let is_told = |user: &User| user.is_watching || all;
             let session = self.conns.peek_session(slot);
-            let Some(session) = session.filter(|s| s.user().is_some_and(|u| u.is_watching)) else {
+            let Some(session) = session.filter(|s| s.user().is_some_and(is_told)) else {
                 continue;
             };
             match session.dialect() {

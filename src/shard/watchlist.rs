@@ -216,6 +216,13 @@ impl Watching {
         }
     }
 
+    /// The round under which a user is watched.
+    #[cfg(test)]
+    pub(super) fn round_of(&self, key: &Arc<ChannelKey>) -> Option<u32> {
+        let index = self.targets.find_key(key)?;
+        Some(self.targets.peek(index)?.round)
+    }
+
     /// The number of a connection's list, and the frame that says what is known of it; no frame
     /// where nobody is on it.
     pub(super) fn state(&self, session: SessionKey) -> Option<(Ticket, Option<Arc<Frame>>)> {

@@ -1,9 +1,11 @@
 //! A channel as the model knows it: its log, its members, what its home was told.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::app::{AppSettings, SubscriptionCount};
 use crate::clock::Now;
+use crate::pusher::channel::USER_CHANNEL_PREFIX;
 use crate::pusher::socket_id::SocketId;
 use crate::shard::message::{Counts, SessionKey};
 
@@ -79,6 +81,14 @@ pub(super) struct Channel {
     pub(super) cached: Option<(Kept, Now)>,
     /// Nothing is kept any more: the home knows that the app was removed.
     pub(super) dropped: bool,
+    /// Of a user: entries that the log had at each termination.
+    pub(super) terminations: Vec<usize>,
+    /// Of a user: connections that the home has been told of, by shard, as it has taken them.
+    pub(super) taken: Vec<u32>,
+    /// Of a user: how often the first connection has come or the last has gone.
+    pub(super) transitions: usize,
+    /// Of a user: channels of the users who have ever watched it.
+    pub(super) watched_by: BTreeSet<usize>,
     /// By shard, where in the log its clients are at least: nobody who comes later gets less.
     pub(super) seen: Vec<usize>,
 }
@@ -104,6 +114,10 @@ impl Channel {
             told: vec![0; usize::from(shards)],
             cached: None,
             dropped: false,
+            terminations: Vec::new(),
+            taken: vec![0; usize::from(shards)],
+            transitions: 0,
+            watched_by: BTreeSet::new(),
             seen: vec![0; usize::from(shards)],
         };
         channel.set_counted(settings);
@@ -113,7 +127,18 @@ impl Channel {
     /// Whether the app's settings have counts told.
     pub(super) fn set_counted(&mut self, settings: &AppSettings) {
         let on = settings.subscription_count == SubscriptionCount::On;
-        self.counted = on && !self.is_presence();
+        self.counted = on && !self.is_presence() && !self.is_user();
+    }
+
+    pub(super) fn is_user(&self) -> bool {
+        self.name.starts_with(USER_CHANNEL_PREFIX)
+    }
+
+    /// The user whose channel it is; nobody's is nobody's.
+    pub(super) fn user_id(&self) -> &'static str {
+        self.name
+            .strip_prefix(USER_CHANNEL_PREFIX)
+            .unwrap_or_default()
     }
 
     pub(super) fn is_presence(&self) -> bool {

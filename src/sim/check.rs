@@ -13,7 +13,7 @@ impl World {
     /// Whether the Close that a client has got was one that it may get.
     pub(super) fn check_close(&mut self, at: usize) {
         let draining = self.nodes[self.peers[at].shard].shard.is_draining();
-        let cut_off = self.peers[at].cut_off;
+        let (cut_off, refused) = (self.peers[at].cut_off, self.peers[at].refused);
         let Some(client) = self.peers[at].client() else {
             return;
         };
@@ -25,6 +25,12 @@ impl World {
             ),
             Some(4200) => assert!(draining, "told to reconnect without a drain"),
             Some(4100 | 4004) => {}
+            Some(4009) => {
+                let Kind::Client(client) = &self.peers[at].kind else {
+                    return;
+                };
+                client.check_unauthorised(!refused, &self.model);
+            }
             Some(code @ (4001 | 4003)) => {
                 let app = client.app;
                 assert!(
@@ -64,6 +70,7 @@ impl World {
     /// Nothing moves: everybody has everything, and the homes know exactly who is there.
     pub(super) fn check_calm(&mut self) {
         let mut truth: BTreeMap<usize, Vec<Option<&'static str>>> = BTreeMap::new();
+        let mut lists: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for &at in &self.present {
             let shard = self.peers[at].shard;
             let has_part = self.peers[at].has_part();
@@ -76,6 +83,11 @@ impl World {
                     }
                     assert!(!has_part, "half a frame, and no more comes");
                     client.settle(&self.model);
+                    client.check_watch(&self.model);
+                    client.check_terminated(&self.model);
+                    if let Some(user) = client.person.channel {
+                        lists.entry(user).or_default().extend(&client.person.list);
+                    }
                     let told: Vec<_> = client.subs.keys().collect();
                     let session: Vec<_> = client.session.keys().collect();
                     assert_eq!(told, session, "what a client was told is what it has");
@@ -94,6 +106,7 @@ impl World {
             self.check_channel(channel, truth.get(&channel).map_or(&[], Vec::as_slice));
         }
         self.check_occupied();
+        self.check_watchers(&lists);
     }
 
     /// What is counted of occupied channels is what a walk over them finds.
@@ -158,6 +171,8 @@ impl World {
             let is_open = |key| shard.is_current(key) && shard.is_open(key.slot);
             let is_open = client.key.is_some_and(is_open);
             assert_eq!(is_open, !client.mute && client.closed.is_none());
+            let must_authorise = is_open && client.rules.authorized_connections;
+            assert!(!must_authorise || client.person.is_authorised);
             for &at in client.subs.keys().filter(|_| is_open) {
                 let channel = &self.model.channels[at];
                 // Not if the last one is still on its way: a turn may send to one client only.

@@ -15,6 +15,7 @@ use super::channel::{Entry, Kept, Label};
 use super::model::Model;
 use super::sieve::Sieve;
 use super::text;
+use super::user::{Person, SignIn};
 
 /// What a client says; the text itself is beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,18 @@ pub(super) enum Action {
     Event {
         channel: usize,
         number: u64,
+    },
+    SignIn(Rc<SignIn>),
+    /// A presence channel, as the user who is signed in.
+    SubscribeSignedIn {
+        channel: usize,
+        valid: bool,
+    },
+    SubscribeUser {
+        channel: usize,
+    },
+    UnsubscribeUser {
+        channel: usize,
     },
     Nonsense,
 }
@@ -53,6 +66,18 @@ pub(super) enum Expect {
         channel: usize,
         subscription: u32,
         sieve: Option<Rc<Sieve>>,
+    },
+    /// The text of success, the first entry of the user's log that may come, and for each user on
+    /// the list how many transitions the first frame has at least.
+    SignedIn {
+        channel: usize,
+        from: usize,
+        success: String,
+        watch: Option<Vec<(usize, usize)>>,
+    },
+    /// A subscribe to the channel of the own user, which changes nothing.
+    UserSubscribed {
+        channel: usize,
     },
     Error(Option<u16>),
     SubscriptionError,
@@ -85,6 +110,12 @@ pub(super) struct Sub {
 }
 
 impl Sub {
+    /// One that lets everything through.
+    pub(super) fn plain(cursor: Cursor) -> Self {
+        let sieve = None;
+        Self { cursor, sieve }
+    }
+
     /// The text of an event as this subscription gets it, if it does.
     fn sifted(&self, text: &Rc<str>, label: Label, shows_tags: bool) -> Option<Rc<str>> {
         let Some(sieve) = &self.sieve else {
@@ -128,9 +159,13 @@ pub(super) struct Client {
     pub(super) counts: BTreeMap<usize, u32>,
     /// What the session is subscribed to, and as whom.
     pub(super) session: BTreeMap<usize, Option<&'static str>>,
+    /// Who it is signed in as.
+    pub(super) person: Person,
     pub(super) pending: Option<(usize, Option<&'static str>)>,
-    /// Subscribes that have asked so far.
+    /// Tickets so far: of subscribes that have asked, and of watchlists.
     pub(super) asked: u32,
+    /// The user who it wants to be, by place.
+    pub(super) chosen: Option<usize>,
     /// What the client itself intends, by what it has sent.
     pub(super) wants: Vec<usize>,
     /// Says nothing more, and answers no ping.
@@ -139,6 +174,8 @@ pub(super) struct Client {
     pub(super) closing: Option<u16>,
     /// The code of the Close that it has got.
     pub(super) closed: Option<u16>,
+    /// The reason in it.
+    pub(super) reason: String,
 }
 
 impl Client {
@@ -156,12 +193,15 @@ impl Client {
             due: VecDeque::new(),
             counts: BTreeMap::new(),
             session: BTreeMap::new(),
+            person: Person::default(),
             pending: None,
             asked: 0,
+            chosen: None,
             wants: Vec::new(),
             mute: false,
             closing: None,
             closed: None,
+            reason: String::new(),
         }
     }
 
@@ -194,6 +234,8 @@ impl Client {
                     "{text}: {answered:?}"
                 );
             }
+            "pusher:signin_success" => self.on_signed_in(text, model),
+            "pusher_internal:watchlist_events" => self.on_watchlist(text, model),
             "pusher_internal:subscription_succeeded" => self.on_succeeded(text, model),
             _ => {
                 let channel = channel.unwrap_or_else(|| panic!("no channel: {text}"));
@@ -204,7 +246,7 @@ impl Client {
     }
 
     /// The message that is answered now. What was expected before it and has no answer has happened.
-    fn answered(&mut self, model: &Model) -> Expect {
+    pub(super) fn answered(&mut self, model: &Model) -> Expect {
         loop {
             match self
                 .expected
@@ -302,6 +344,9 @@ impl Client {
                 let before = self.subs.insert(channel, sub);
                 assert!(before.is_none(), "subscribed twice: {text}");
             }
+            Expect::UserSubscribed { channel } => {
+                assert_eq!(text, text::succeeded(model.channels[channel].name));
+            }
             answered => panic!("{text} instead of {answered:?}"),
         }
     }
@@ -336,12 +381,17 @@ impl Client {
 
     /// Whether every entry that is for this client has come.
     pub(super) fn has_all(&self, at: usize, model: &Model) -> bool {
+        self.has_until(at, model.channels[at].log.len(), model)
+    }
+
+    /// The same up to a place in the log.
+    pub(super) fn has_until(&self, at: usize, until: usize, model: &Model) -> bool {
         let sub = &self.subs[&at];
         let next = match sub.cursor {
             Cursor::At(next) => next,
             Cursor::Between(_, last) => last,
         };
-        let rest = &model.channels[at].log[next..];
+        let rest = &model.channels[at].log[next.min(until)..until];
         rest.iter()
             .all(|entry| sub.sees(entry, self.socket_id, false).is_none())
     }
@@ -352,6 +402,9 @@ impl Client {
 pub(super) struct Rules {
     pub(super) subscription_errors: bool,
     pub(super) subscriptions_max: Option<u32>,
+    /// Where watchlists are on.
+    pub(super) watchlist_users_max: Option<usize>,
+    pub(super) authorized_connections: bool,
     pub(super) tag_filtering: bool,
     pub(super) tags_in_messages: bool,
 }

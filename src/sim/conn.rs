@@ -155,6 +155,7 @@ impl World {
             Input::Pong => node.shard.on_pong(slot as u32),
             Input::Close(code) => node.shard.on_close(slot as u32, code),
             Input::Request(request) => self.request(at, slot, &request),
+            Input::Terminate { number, channel } => self.terminate(at, slot, number, channel),
         }
     }
 
@@ -197,6 +198,10 @@ impl World {
     }
 
     fn text(&mut self, at: usize, slot: usize, action: &Action, text: &str) {
+        let sight = match action {
+            Action::SignIn(sign_in) => Some(self.sight(sign_in)),
+            _ => None,
+        };
         let node = &mut self.nodes[at];
         let Some(task) = node.tasks[slot].as_ref() else {
             return;
@@ -211,6 +216,9 @@ impl World {
         };
         let refused = node.shard.counters.client_events_refused > refused;
         let waits = client.on_handled(action, refused, &mut self.model);
+        if let (Action::SignIn(sign_in), Some(sight)) = (action, sight) {
+            client.on_sign_in(sign_in, &sight, &mut self.model);
+        }
         assert_eq!(next, if waits { Next::Wait } else { Next::Go }, "{text}");
         if let Action::Event { channel, number } = *action
             && !refused

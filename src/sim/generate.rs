@@ -80,6 +80,10 @@ impl World {
         let rules = Rules {
             subscription_errors: settings.subscription_errors,
             subscriptions_max: settings.subscriptions_per_connection_max,
+            watchlist_users_max: of_app
+                .watchlist
+                .then_some(of_app.watchlist_users_max as usize),
+            authorized_connections: of_app.authorized_connections,
             tag_filtering: of_app.tag_filtering,
             tags_in_messages: of_app.tags_in_messages,
         };
@@ -135,6 +139,10 @@ impl World {
     fn send_something(&mut self, at: usize) {
         let channel = self.some_channel();
         let roll = self.chance.below(1000);
+        let signs_in = self.scene.users > 0 && self.chance.below(8) == 0;
+        let signed_in = self.scene.users > 0 && self.chance.below(4) == 0;
+        let found = &self.model.channels[channel];
+        let (is_user, is_presence) = (found.is_user(), found.is_presence());
         let Some(client) = self.peers[at].client() else {
             return;
         };
@@ -143,7 +151,13 @@ impl World {
         }
         let wants = client.wants.iter().position(|&wanted| wanted == channel);
         let input = match roll {
-            0..=599 if wants.is_none() => self.subscribe(at, channel),
+            _ if signs_in => self.sign_in(at),
+            0..=149 if is_user => self.subscribe_user(at, channel, true),
+            0..=299 if is_user => self.subscribe_user(at, channel, false),
+            0..=599 if is_presence && signed_in && wants.is_none() => {
+                self.subscribe_signed_in(at, channel)
+            }
+            0..=599 if wants.is_none() && !is_user => self.subscribe(at, channel),
             0..=149 => self.unsubscribe(at, channel),
             150..=699 => self.client_event(at, channel),
             700..=799 => Input::Text(Action::Ping, PING.to_owned()),
@@ -153,8 +167,8 @@ impl World {
                 client.mute = true;
                 return;
             }
-            935..=949 => self.subscribe(at, channel),
-            950..=964 => self.unsubscribe(at, channel),
+            935..=949 if !is_user => self.subscribe(at, channel),
+            950..=964 if !is_user => self.unsubscribe(at, channel),
             965..=967 => {
                 client.closing = Some(1000);
                 Input::Close(None)
@@ -250,6 +264,9 @@ impl World {
         let Some(at) = self.some_peer(false) else {
             return;
         };
+        if self.chance.below(16) == 0 {
+            return self.some_termination(at);
+        }
         let app = self.chance.below(APPS.len());
         let name = self.some_channel();
         let mut channels = Vec::new();

@@ -63,6 +63,9 @@ impl World {
             };
             self.trace.add(&[2, at as u64, target as u64]);
             self.model.on_accepted(&message);
+            if let ShardMessage::Terminate { user } = &message {
+                self.model.on_terminate(at, user);
+            }
             if let ShardMessage::Publish(publish) = &message
                 && publish.ask.is_some()
             {

@@ -1,7 +1,7 @@
 //! The simulation: the shards of a process in a simulated world, all from one seed, on one thread.
 //!
 //! 1. A seed makes a scene (`plan`): settings, budgets of 1 or the defaults, bounds, a few channels
-//!    of two apps, how many visitors, how unwilling their sockets.
+//!    of two apps, a few users, how many visitors, how unwilling their sockets.
 //! 2. Visitors come and go (`generate`): WebSocket clients subscribe, leave, return, send client
 //!    events, close, vanish while a subscribe is pending; publishers send events over HTTP, several in
 //!    flight.
@@ -39,6 +39,7 @@ mod mesh;
 mod model;
 mod mutations;
 mod peer;
+mod people;
 mod plan;
 mod publish;
 mod reload;
@@ -48,6 +49,8 @@ mod slow;
 mod text;
 mod trace;
 mod turn;
+mod user;
+mod watch;
 mod webhook;
 mod world;
 

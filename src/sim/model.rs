@@ -5,7 +5,7 @@
 //! asked its home gets the log from the entry at which the question was accepted, without gap or
 //! repeat. Nothing here knows shards, rounds, runs or queues.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::shard::message::{Counts, Member, Publish, ReplyTo, SessionKey, ShardM
 
 use super::channel::{Channel, Entry, Kept, Label, User};
 use super::counts::Counting;
-use super::plan::{APPS, NAMES};
+use super::plan::{APPS, NAMES, USER_NAMES};
 use super::sieve::Tags;
 use super::text;
 
@@ -62,6 +62,8 @@ impl Event {
 pub(super) struct Model {
     pub(super) channels: Vec<Channel>,
     pub(super) events: Vec<Event>,
+    /// Terminations that a shard has queued and that have not entered an inbox, by user.
+    pub(super) terminating: HashMap<(usize, usize), VecDeque<u64>>,
     outcomes: HashMap<(SessionKey, u32), Outcome>,
     /// Counts that the answer to a publish will tell.
     answers: HashMap<(u16, u32, u32, u32), Counts>,
@@ -69,12 +71,17 @@ pub(super) struct Model {
     pub(super) counts: Counting,
 }
 
+/// The names of each app's channels.
+fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(USER_NAMES)
+}
+
 impl Model {
     pub(super) fn new(hash_key: [u64; 2], apps: &AppTable, settings: &Settings) -> Self {
         let shards = settings.shards;
         let hasher = ChannelHasher::new(hash_key);
         let channels = (0..APPS.len())
-            .flat_map(|app| NAMES.map(|name| (app, name)))
+            .flat_map(|app| names().map(move |name| (app, name)))
             .map(|(app, name)| {
                 let index = APPS[app].0;
                 let found = apps.by_index(index).expect("one of the apps");
@@ -85,6 +92,7 @@ impl Model {
         Self {
             channels,
             events: Vec::new(),
+            terminating: HashMap::new(),
             outcomes: HashMap::new(),
             answers: HashMap::new(),
             cache_ttl: settings.cache_ttl,
@@ -329,6 +337,16 @@ impl Model {
 
     /// A message leaves the inbox of its home at `now`, the home's time.
     pub(super) fn on_taken(&mut self, home: usize, message: &ShardMessage, now: Now) {
+        if let ShardMessage::Interest {
+            channel,
+            source,
+            subscribers,
+            ..
+        } = message
+        {
+            let at = self.at(channel.app, &channel.name);
+            self.on_user_taken(at, usize::from(*source), *subscribers);
+        }
         if self.is_counted(message) {
             self.order_counted(message, now);
         }

@@ -25,6 +25,11 @@ pub(super) enum Input {
     Pong,
     Close(Option<u16>),
     Request(Request),
+    /// The end of all connections of a user.
+    Terminate {
+        number: u64,
+        channel: usize,
+    },
 }
 
 /// A publish over HTTP: one event for some channels of an app.
@@ -58,6 +63,8 @@ pub(super) struct Peer {
     pub(super) gone: bool,
     /// The server has finished its direction.
     pub(super) finished: bool,
+    /// The kernel has refused bytes for it at some time.
+    pub(super) refused: bool,
     /// The server has waited long enough for it to take a Close.
     pub(super) cut_off: bool,
     upgraded: bool,
@@ -72,6 +79,7 @@ impl Peer {
             to_server: VecDeque::new(),
             gone: false,
             finished: false,
+            refused: false,
             cut_off: false,
             upgraded: false,
             stream: Vec::new(),
@@ -160,10 +168,11 @@ fn read_frame(
                 .swap_remove(asked.expect("a pong answers a ping"));
         }
         OpCode::Close => {
-            let (code, _) = parse_close(payload)
+            let (code, reason) = parse_close(payload)
                 .expect("well-formed")
                 .expect("has a code");
             client.closed = Some(code);
+            client.reason = reason.to_owned();
         }
         opcode => panic!("the server sent {opcode:?}"),
     }

@@ -23,6 +23,20 @@ pub(super) const NAMES: [&str; 6] = [
     "presence-cache-lobby",
 ];
 
+/// Channels of the users of each app.
+pub(super) const USER_NAMES: [&str; 4] = [
+    "#server-to-user-u1",
+    "#server-to-user-u2",
+    "#server-to-user-u3",
+    "#server-to-user-u4",
+];
+
+/// Channels of each app in the model: those above, in this order.
+const CHANNELS_PER_APP: usize = NAMES.len() + USER_NAMES.len();
+
+/// Users of a watchlist of the first app: few, so that lists are often too long.
+pub(super) const WATCHLIST_USERS_MAX: u32 = 2;
+
 /// Key and secret of each app, and its index.
 pub(super) const APPS: [(u32, &str, &str); 2] =
     [(0, "key-a", "secret-a"), (3, "key-b", "secret-b")];
@@ -53,6 +67,14 @@ pub(super) enum Rule {
     Round,
     /// 21: nothing inside a begun frame.
     BegunFrame,
+    /// 43: a user is closed behind earlier events.
+    EventsFirst,
+    /// 44: word of an earlier round is no answer.
+    WatchRound,
+    /// 44: changes only behind the first frame.
+    FirstFrame,
+    /// 44: the count before the list.
+    CountFirst,
 }
 
 impl Rule {
@@ -68,6 +90,10 @@ impl Rule {
             Self::Ticket => mutations.any_ticket = true,
             Self::Round => mutations.any_round = true,
             Self::BegunFrame => mutations.overtake_begun = true,
+            Self::EventsFirst => mutations.close_before_events = true,
+            Self::WatchRound => mutations.any_watch_round = true,
+            Self::FirstFrame => mutations.tell_all_changes = true,
+            Self::CountFirst => mutations.list_before_count = true,
             Self::Fifo | Self::CloseLast => {}
         }
         mutations
@@ -93,6 +119,8 @@ pub(super) struct Scene {
     pub(super) publishers_max: usize,
     /// The channels that are used, as indexes into the model's.
     pub(super) channels: Vec<usize>,
+    /// Users who sign in: so many of the first of [`USER_NAMES`].
+    pub(super) users: usize,
     pub(super) steps: usize,
     /// A step takes below so many milliseconds.
     pub(super) step_ms: usize,
@@ -105,9 +133,14 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) fn new(plan: Plan, chance: &mut Seed) -> Self {
         let channels = 1 + chance.below(3);
-        let channels = (0..channels)
-            .map(|_| chance.below(NAMES.len() * APPS.len()))
+        let mut channels: Vec<usize> = (0..channels)
+            .map(|_| chance.below(APPS.len()) * CHANNELS_PER_APP + chance.below(NAMES.len()))
             .collect();
+        let users = [0, 1, 2, 3][chance.below(4)];
+        for user in 0..users {
+            let app = usize::from(chance.below(5) == 0);
+            channels.push(app * CHANNELS_PER_APP + NAMES.len() + user);
+        }
         let freezes = chance.below(6) == 0;
         Self {
             settings: settings(plan, chance),
@@ -115,6 +148,7 @@ impl Scene {
             clients_max: 2 + chance.below(11),
             publishers_max: 1 + chance.below(3),
             channels,
+            users,
             steps: 1200 + chance.below(1600),
             step_ms: [4, 20, 200][chance.below(3)],
             slow: chance.below(3) > 0,
@@ -241,6 +275,8 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
             client_events: true,
             client_events_per_sec: 1_000_000,
             presence_members_max: MEMBERS_MAX,
+            watchlist: true,
+            watchlist_users_max: WATCHLIST_USERS_MAX,
             subscription_count: subscription_count(chance),
             tags_in_messages: chance.below(2) == 0,
             webhook_delay: delay(chance),
@@ -250,6 +286,8 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
         AppSettings {
             tag_filtering: chance.below(2) == 0,
             connections_max: Some(3 + chance.below(6) as u64),
+            authorized_connections: chance.below(4) == 0,
+            authorization_timeout: Duration::from_secs(2),
             subscription_count: subscription_count(chance),
             webhook_delay: delay(chance),
             webhook_cache_miss_window: delay(chance),

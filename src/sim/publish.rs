@@ -144,7 +144,7 @@ fn frame(channel: &str, data: &str, tags: Tags) -> Arc<Frame> {
     Frame::published(bytes, Micros::default(), TagSet::new(&tags.pairs()))
 }
 
-fn answer(node: &mut Node, slot: usize, status: &str, number: u64) {
+pub(super) fn answer(node: &mut Node, slot: usize, status: &str, number: u64) {
     let line = format!("{status} {number}\n");
     node.shard
         .answer_http(slot as u32, |out| out.extend_from_slice(line.as_bytes()));

@@ -31,6 +31,17 @@ impl Client {
                         None => Expect::Error(None),
                     })
             }
+            Action::SubscribeSignedIn { channel, valid } => {
+                let user = self
+                    .person
+                    .channel
+                    .map(|user| model.channels[user].user_id());
+                return self.on_subscribe(channel, valid && user.is_some(), user, None, model);
+            }
+            // What is under way decides too: see `on_sign_in`.
+            Action::SignIn(_) => {}
+            Action::SubscribeUser { channel } => self.on_subscribe_user(channel),
+            Action::UnsubscribeUser { channel } => self.on_unsubscribe_user(channel),
             Action::Event { channel, number } => {
                 let may = self.may_publish(channel, model);
                 assert!(
@@ -64,10 +75,12 @@ impl Client {
         model: &Model,
     ) -> bool {
         let channel = &model.channels[at];
+        // A sign-in is none of the connection's subscriptions.
+        let own = self.session.len() - usize::from(self.person.channel.is_some());
         let full = self
             .rules
             .subscriptions_max
-            .is_some_and(|max| self.session.len() >= max as usize);
+            .is_some_and(|max| own >= max as usize);
         if self.session.contains_key(&at) {
             self.expected.push_back(Expect::Error(None));
             return false;
@@ -96,6 +109,7 @@ impl Client {
             return true;
         }
         self.session.insert(at, user);
+        self.person.is_authorised |= channel.needs_auth();
         let from = channel.seen[self.shard];
         self.expected.push_back(Expect::Succeeded {
             channel: at,
@@ -105,7 +119,7 @@ impl Client {
         false
     }
 
-    fn refused(&mut self, code: Option<u16>) {
+    pub(super) fn refused(&mut self, code: Option<u16>) {
         self.expected.push_back(Expect::Error(code));
         if self.rules.subscription_errors {
             self.expected.push_back(Expect::SubscriptionError);
@@ -121,6 +135,7 @@ impl Client {
         let outcome = model.outcome(self.key.expect("it has asked"), self.asked);
         if outcome.succeeded.is_some() {
             self.session.insert(channel, user);
+            self.person.is_authorised |= model.channels[channel].needs_auth();
         }
     }
 }

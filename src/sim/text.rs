@@ -95,6 +95,42 @@ pub(super) fn number(text: &str) -> u64 {
     number.parse().expect("data begins with a number")
 }
 
+/// Users on a watchlist: those who are online, and those who are not.
+pub(super) fn watchlist(online: &[&str], offline: &[&str]) -> String {
+    let entry = |name: &str, users: &[&str]| {
+        let ids: Vec<String> = users.iter().map(|id| format!(r#"\"{id}\""#)).collect();
+        let ids = ids.join(",");
+        (!users.is_empty()).then(|| format!(r#"{{\"name\":\"{name}\",\"user_ids\":[{ids}]}}"#))
+    };
+    let entries = [entry("online", online), entry("offline", offline)];
+    let entries: Vec<String> = entries.into_iter().flatten().collect();
+    format!(
+        r#"{{"event":"pusher_internal:watchlist_events","data":"{{\"events\":[{}]}}"}}"#,
+        entries.join(",")
+    )
+}
+
+/// The users in what [`watchlist`] wrote.
+pub(super) fn watched(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let users = |name: &str| {
+        let found = text.split_once(&format!(r#"\"name\":\"{name}\",\"user_ids\":["#));
+        let (ids, _) = found
+            .and_then(|(_, rest)| rest.split_once(']'))
+            .unwrap_or_default();
+        let ids = ids.split(',').map(|id| id.trim_matches(['\\', '"']));
+        ids.filter(|id| !id.is_empty()).collect()
+    };
+    (users("online"), users("offline"))
+}
+
+/// A sign-in has succeeded.
+pub(super) fn signed_in(user_data: &str) -> String {
+    format!(
+        r#"{{"event":"pusher:signin_success","data":{{"user_data":"{}"}}}}"#,
+        nested(user_data)
+    )
+}
+
 /// What a client says, as its protocol has it.
 pub(super) fn spoken(text: &str, sockudo: bool) -> String {
     match sockudo {

@@ -183,6 +183,7 @@ impl World {
         let sent = self
             .kernel
             .send(fd, task.peer, bytes.len(), peer.gone, now, chance);
+        peer.refused |= !matches!(sent, Sent::Bytes(taken) if taken == bytes.len());
         if let Sent::Bytes(taken) = sent {
             self.trace.add(&[4, task.peer as u64, taken as u64]);
             peer.on_bytes(&bytes[..taken], &mut self.model);

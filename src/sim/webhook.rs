@@ -103,6 +103,10 @@ impl Receiver {
             | ShardMessage::Leave { channel, .. } => (channel.app, &channel.name),
             _ => return None,
         };
+        // Users have no webhooks.
+        if model.channels[model.at(app, name)].is_user() {
+            return None;
+        }
         let mut noted = Noted {
             channel: model.at(app, name),
             client_event: None,
@@ -111,7 +115,7 @@ impl Receiver {
         };
         match message {
             ShardMessage::Publish(publish) => {
-                noted.cached = publish.cached;
+                noted.cached = publish.cached && !model.channels[noted.channel].dropped;
                 if let Origin::Client(_) = publish.origin {
                     let text = text::payload(publish.frame.bytes());
                     noted.client_event = Some(ClientEventSent {
