@@ -27,7 +27,7 @@ use crate::pusher::socket_id::SocketIdKey;
 use crate::shard::bounds::OutboxLimits;
 use crate::shard::counts::CountPace;
 use crate::shard::message::ShardMessage;
-use crate::shard::occupancy::LATER_MAX;
+use crate::shard::occupancy::DELAYS_MAX;
 use crate::shard::{Birth, Budgets, Probe, Settings};
 use crate::side::webhook::{self, WebhookCounters, WebhookSender};
 use crate::side::{self, Side, watchdog};
@@ -339,7 +339,7 @@ fn shard_settings(config: &Config) -> Settings {
         cache_ttl: config.cache_ttl,
         cache_bytes_max: config.cache_shard_bytes_max as u64,
         counts: CountPace::default(),
-        delays_max: LATER_MAX,
+        delays_max: DELAYS_MAX,
         outbox: OutboxLimits {
             bytes_max: config.outbox_bytes_max.try_into().unwrap_or(u32::MAX),
             frames_max: config.outbox_frames_max.try_into().unwrap_or(u32::MAX),

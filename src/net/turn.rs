@@ -310,6 +310,8 @@ fn log_counters(shard: u16, counters: &Counters) {
         slow_consumer_closes = counters.slow_consumer_closes,
         pong_timeouts = counters.pong_timeouts,
         cache_evicted = counters.cache_evicted,
+        webhooks_early = counters.webhooks_early,
+        webhooks_dropped = counters.webhooks_dropped,
         sequence_gaps = counters.sequence_gaps,
         turns = counters.turns.count(),
         turns_long = counters.turns.over(TURN_AIM),

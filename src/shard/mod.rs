@@ -147,7 +147,7 @@ pub struct Settings {
     pub cache_ttl: Duration,
     pub cache_bytes_max: u64,
     pub counts: CountPace,
-    /// What a home may hold back of its webhooks at once; see [`occupancy::LATER_MAX`].
+    /// What a home may hold back of its webhooks at once; see [`occupancy::DELAYS_MAX`].
     pub delays_max: usize,
     pub outbox: OutboxLimits,
     /// A blocked connection that takes nothing for so long is closed with 4100.

@@ -24,7 +24,7 @@ use super::timers::Timers;
 
 /// Delays and windows of a home, at most. Beyond it the next ones end before their time: what they
 /// hold back is reported early, and counted.
-pub const LATER_MAX: usize = 1 << 18;
+pub const DELAYS_MAX: usize = 1 << 18;
 
 /// What a home waits for. In the queue exactly while it is neither over nor undone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

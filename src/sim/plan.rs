@@ -269,7 +269,7 @@ fn webhooks(chance: &mut Seed) -> Webhooks {
 
 /// Two apps with the same channel names. The second has no client events, and a quota.
 fn apps(chance: &mut Seed) -> Arc<AppTable> {
-    let delay = |chance: &mut Seed| Duration::from_millis([0, 200, 5000][chance.below(3)]);
+    let delay = |chance: &mut Seed| Duration::from_millis([0, 200, 10_000][chance.below(3)]);
     let settings = [
         AppSettings {
             client_events: true,

@@ -213,8 +213,15 @@ impl World {
             known.missed = Some(now);
             expected.push(WebhookEvent::CacheMiss);
         }
-        let sent = noted.client_event.map(Box::new);
-        expected.extend(sent.map(WebhookEvent::ClientEvent));
+        if let Some(sent) = noted.client_event
+            && wishes.webhooks.wants(WebhookKind::ClientEvent)
+        {
+            assert!(
+                known.occupied.here,
+                "{name}: it said something before it was there"
+            );
+            expected.push(WebhookEvent::ClientEvent(Box::new(sent)));
+        }
         expected.retain(|event| wishes.webhooks.wants(event.kind()));
         let mut webhooks = Vec::new();
         self.nodes[at].shard.take_webhooks(&mut webhooks);

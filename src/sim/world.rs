@@ -29,7 +29,7 @@ const SILENT_STEP_MS: u64 = 50;
 /// one connection only.
 const SILENT_SLACK: Duration = Duration::from_secs(20);
 /// After it no webhook is held back any more, though a turn may report one only.
-const WEBHOOKS_WAIT: Duration = Duration::from_secs(20);
+const WEBHOOKS_WAIT: Duration = Duration::from_secs(30);
 /// The time that a drain is given.
 const DRAIN_MS: u64 = 2000;
 
@@ -141,7 +141,10 @@ impl World {
             self.check_calm();
             self.recount();
         }
-        self.be_silent();
+        // A drain without it finds webhooks that are held back.
+        if self.chance.below(4) > 0 {
+            self.be_silent();
+        }
         let drains = self.chance.below(2) == 0;
         if drains {
             self.drain();
