@@ -484,6 +484,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_delivered_has_the_same_characters_whether_copied_or_escaped() {
+        let rows = [
+            (r#""plain""#, "plain"),
+            (r#""a\"b\u00e9\uD83D\uDE00""#, "a\"b\u{e9}\u{1f600}"),
+            (r#"{"n":1.0}"#, r#"{"n":1.0}"#),
+            ("5", "5"),
+        ];
+        for (json, expected) in rows {
+            let source = document(json).map(|token| token.as_string());
+            assert_eq!(source.map(StringSource::text).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
     fn a_string_borrows_unless_it_has_escapes() {
         for (raw, meant, borrows) in [
             (r#""""#, "", true),
