@@ -306,7 +306,7 @@ impl AppTable {
 
     /// The table after `before`: these apps, those of a known id with its index and what is counted
     /// of it, and the apps that are none of these any more as closing ones.
-    pub fn succeeding(self, before: &Self) -> Self {
+    pub fn succeeding(&self, before: &Self) -> Self {
         let is_removed = |app: &&Arc<App>| self.by_id(&app.id).is_none();
         let removed = before.apps.iter().filter(is_removed).cloned();
         let closing: Vec<_> = before.closing.iter().cloned().chain(removed).collect();
@@ -325,35 +325,33 @@ impl AppTable {
             Arc::new(app)
         });
         let apps = apps.collect();
-        let next = Self {
-            next_index,
-            version: before.version + 1,
-            ..self
-        };
-        next.indexed(apps, closing)
+        self.after(before, apps, closing, next_index)
     }
 
     /// The same apps without closing ones whose last session is gone.
     pub fn without(&self, gone: impl Fn(&App) -> bool) -> Self {
         let closing = self.closing.iter().filter(|app| !gone(app));
-        let next = Self {
-            version: self.version + 1,
-            next_index: self.next_index,
-            by_id: self.by_id.clone(),
-            by_key: self.by_key.clone(),
-            ..Self::default()
-        };
-        next.indexed(self.apps.clone(), closing.cloned().collect())
+        let closing = closing.cloned().collect();
+        self.after(self, self.apps.clone(), closing, self.next_index)
     }
 
-    /// With these apps and what finds them by index; ids and keys are found already.
-    fn indexed(self, apps: Vec<Arc<App>>, closing: Vec<Arc<App>>) -> Self {
+    /// A table with the ids and keys of this one, for `apps` in the same order.
+    fn after(
+        &self,
+        before: &Self,
+        apps: Vec<Arc<App>>,
+        closing: Vec<Arc<App>>,
+        next_index: u32,
+    ) -> Self {
         let all = apps.iter().chain(&closing).map(|app| app.index);
         Self {
+            version: before.version + 1,
+            next_index,
             by_index: all.zip(0..).collect(),
+            by_id: self.by_id.clone(),
+            by_key: self.by_key.clone(),
             apps,
             closing,
-            ..self
         }
     }
 

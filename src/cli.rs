@@ -30,11 +30,18 @@ use sign::Request;
 /// What is to be done.
 #[derive(Debug)]
 pub enum Command {
-    Serve(Box<Loaded>),
+    Serve(Box<Serving>),
     /// Write this to standard output.
     Print(String),
     /// Send this and show the answer.
     Publish(SignedRequest),
+}
+
+/// A configuration to serve with, and what to read it from again.
+#[derive(Debug)]
+pub struct Serving {
+    pub loaded: Loaded,
+    pub sources: Sources,
 }
 
 /// Why nothing can be done, and for `--help` what was asked for.
@@ -50,7 +57,7 @@ pub struct Stop {
 /// # Errors
 ///
 /// With what to exit; everything has been written.
-pub fn run() -> Result<Box<Loaded>, ExitCode> {
+pub fn run() -> Result<Box<Serving>, ExitCode> {
     let command = parse(
         std::env::args_os(),
         std::env::vars_os(),
@@ -58,7 +65,7 @@ pub fn run() -> Result<Box<Loaded>, ExitCode> {
         now_secs(),
     );
     match command {
-        Ok(Command::Serve(loaded)) => Ok(loaded),
+        Ok(Command::Serve(serving)) => Ok(serving),
         Ok(Command::Print(text)) => Err(print(&text)),
         Ok(Command::Publish(request)) => Err(match publish::send(&request) {
             Ok(answer) if answer.status == 200 => print(&answer.to_string()),
@@ -95,7 +102,7 @@ pub fn parse(
         flags: given_flags(matches),
         host,
     };
-    let loaded = config::load(sources).map_err(|problems| Stop {
+    let loaded = config::load(&sources).map_err(|problems| Stop {
         text: problems
             .iter()
             .map(|problem| format!("error: {problem}\n"))
@@ -118,7 +125,7 @@ pub fn parse(
             signed(matches, &loaded, now_secs)?.curl()
         ))),
         "publish" => Ok(Command::Publish(signed(matches, &loaded, now_secs)?)),
-        _ => Ok(Command::Serve(Box::new(loaded))),
+        _ => Ok(Command::Serve(Box::new(Serving { loaded, sources }))),
     }
 }
 
@@ -336,9 +343,10 @@ mod tests {
             (&["--port=7000", "--tls-only=false"], 7000, false),
         ];
         for (args, port, tls_only) in rows {
-            let Ok(Command::Serve(loaded)) = run(args, &[]) else {
+            let Ok(Command::Serve(serving)) = run(args, &[]) else {
                 panic!("{args:?} serves")
             };
+            let loaded = serving.loaded;
             assert_eq!(loaded.config.port, port);
             assert_eq!(
                 loaded.apps.by_id("app-id").unwrap().settings.tls_only,
@@ -466,14 +474,16 @@ mod tests {
             port: 6002,
             driver: "io_uring",
             now_secs: 1_700_000_000,
+            metrics: Some(([127, 0, 0, 1], 9601).into()),
         };
         let text = |env: &[(&str, &str)]| match run(&["--path-prefix", "/ws"], env).unwrap() {
-            Command::Serve(loaded) => banner(&loaded, listening),
+            Command::Serve(serving) => banner(&serving.loaded, listening),
             other => panic!("{other:?}"),
         };
         let development = text(&[]);
         for part in [
             "listens on 127.0.0.1:6002 with 2 shards on cores 0-1, driver io_uring.",
+            "Metrics are on http://127.0.0.1:9601/metrics.",
             "DEVELOPMENT CREDENTIALS",
             "  curl -sS -H 'Content-Type: application/json' --data-raw '{\"name\":\"my-event\",",
             "'http://127.0.0.1:6002/ws/apps/app-id/events?auth_key=app-key&auth_timestamp=1700000000&",

@@ -7,6 +7,7 @@
 //! Invariant: every field of a `Config` that `load` gives is within the bounds of its row.
 
 mod apps;
+mod changes;
 mod convert;
 mod endpoint;
 mod file;
@@ -24,6 +25,7 @@ mod value;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use changes::{AppChange, Changes};
 pub use endpoint::EndpointEntry;
 pub use file::{AppEntry, Setting};
 pub use host::{Host, show_cores};
@@ -95,6 +97,15 @@ pub struct Config {
     pub webhook_inbox_max: usize,
     pub webhook_inbox_bytes_max: usize,
     pub webhook_refuse_private: bool,
+
+    /// Whether `/metrics` and `/usage` are served, on an address of their own.
+    pub metrics: bool,
+    pub metrics_host: IpAddr,
+    pub metrics_port: u16,
+    pub metrics_prefix: String,
+    /// Apps that have series of their own.
+    pub metrics_apps_max: usize,
+    pub reload_on_change: bool,
 
     pub log_level: tracing::Level,
     pub log_format: LogFormat,

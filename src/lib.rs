@@ -36,7 +36,7 @@
 //! main  -> cli, net              net -> api, shard, http, ws, config, cli (the banner), side, clock
 //! api   -> app, shard, pusher, http, ws::handshake
 //! shard -> app, metrics, pusher, ws::frame and ws::close
-//! side  -> app, metrics, pusher, shard::message, shard::webhook, net::mesh
+//! side  -> app, config, metrics, pusher, shard (messages, samples, webhooks), net::mesh
 //! config -> app          app -> pusher::signature, pusher::webhook          metrics -> pusher::channel
 //! ws, http, pusher, clock -> nothing of ours
 //! ```

@@ -20,13 +20,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LOG_LINES_MAX: usize = 8192;
 
 fn main() -> ExitCode {
-    let loaded = match shardcast::cli::run() {
-        Ok(loaded) => loaded,
+    let serving = match shardcast::cli::run() {
+        Ok(serving) => serving,
         Err(code) => return code,
     };
-    let _guard = log(&loaded.config);
+    let _guard = log(&serving.loaded.config);
     report_panics();
-    match shardcast::net::serve::serve(*loaded) {
+    match shardcast::net::serve::serve(*serving) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");

@@ -3,6 +3,7 @@
 //! Text only; whoever serves writes it. Invariant: a secret is in it only where everybody knows it.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use super::sign::{Origin, Request, reachable};
 use super::sign_for;
@@ -17,6 +18,8 @@ pub struct Listening<'a> {
     pub driver: &'a str,
     /// Unix time, which the signature begins at.
     pub now_secs: u64,
+    /// Where metrics are, if they are served.
+    pub metrics: Option<SocketAddr>,
 }
 
 const CHANNEL: &str = "my-channel";
@@ -40,11 +43,14 @@ pub fn banner(loaded: &Loaded, listening: Listening<'_>) -> String {
     let mut out = format!(
         "shardcast {} listens on {} with {} on cores {}, driver {}.\n",
         env!("CARGO_PKG_VERSION"),
-        std::net::SocketAddr::new(config.host, listening.port),
+        SocketAddr::new(config.host, listening.port),
         shards(config.shards),
         show_cores(&config.cores),
         listening.driver,
     );
+    if let Some(address) = listening.metrics {
+        let _ = writeln!(out, "Metrics are on http://{address}/metrics.");
+    }
     for notice in &loaded.notices {
         let _ = writeln!(out, "Notice: {notice}.");
     }

@@ -91,7 +91,7 @@ fn clash(error: TableError, entries: &[AppEntry]) -> Problem {
 }
 
 /// The settings of one app or one endpoint: its own before those of the process.
-struct Own<'a>(&'a [Setting], &'a Settings);
+pub(super) struct Own<'a>(pub &'a [Setting], pub &'a Settings);
 
 impl Lookup for Own<'_> {
     fn value(&self, key: &str) -> &Value {

@@ -32,6 +32,14 @@ pub(super) fn is_prefix(text: &str) -> bool {
             .is_some_and(|t| t.split('/').all(segment))
 }
 
+/// What a name of Prometheus may begin with; colons are for rules there.
+pub(super) fn is_metric_prefix(text: &str) -> bool {
+    const CHARS_MAX: usize = 64;
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && text.len() <= CHARS_MAX
+}
+
 pub(super) fn is_network(text: &str) -> bool {
     Network::parse(text).is_some()
 }

@@ -8,6 +8,7 @@
 //! Invariant: in what is returned every row of the table has one value and the source of it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +30,15 @@ pub struct Sources {
     /// By the key of the option.
     pub flags: Vec<(&'static Row, String)>,
     pub host: Host,
+}
+
+/// What the environment and the flags say may be secret.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A configuration and how it came about.
@@ -54,13 +64,13 @@ pub struct Settings(pub Vec<Setting>);
 ///
 /// Everything that is wrong, in the order of file, environment, flags, and then of what does not
 /// fit together.
-pub fn load(sources: Sources) -> Result<Loaded, Vec<Problem>> {
+pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
-    let file = match named_file(&sources) {
+    let file = match sources.named_file() {
         Some((path, source)) => file::read(&path, &source, &mut problems),
         None => File::default(),
     };
-    decide(file, &sources, problems)
+    decide(file, sources, problems)
 }
 
 pub(super) fn decide(
@@ -104,16 +114,18 @@ pub(super) fn decide(
     }
 }
 
-/// The file that is asked for, and by whom. It is not looked for anywhere else.
-fn named_file(sources: &Sources) -> Option<(PathBuf, Source)> {
-    if let Some(path) = &sources.file {
-        return Some((path.clone(), Source::Flag("--config".into())));
+impl Sources {
+    /// The file that is asked for, and by whom. It is not looked for anywhere else.
+    pub fn named_file(&self) -> Option<(PathBuf, Source)> {
+        if let Some(path) = &self.file {
+            return Some((path.clone(), Source::Flag("--config".into())));
+        }
+        let (name, path) = self.env.iter().find(|(name, _)| *name == *CONFIG_ENV)?;
+        Some((
+            path.into(),
+            Source::Env(name.to_string_lossy().into_owned()),
+        ))
     }
-    let (name, path) = sources.env.iter().find(|(name, _)| *name == *CONFIG_ENV)?;
-    Some((
-        path.into(),
-        Source::Env(name.to_string_lossy().into_owned()),
-    ))
 }
 
 pub(super) const CONFIG_ENV: &str = "SHARDCAST_CONFIG";
@@ -206,6 +218,14 @@ impl Settings {
     pub fn setting(&self, key: &str) -> &Setting {
         let found = self.0.iter().find(|setting| setting.row.key == key);
         found.expect("only keys of rows are looked up")
+    }
+
+    /// Takes the options of the process from the configuration that it runs with.
+    pub fn keep_process(&mut self, running: &Self) {
+        let process = self.0.iter_mut().filter(|s| s.row.scope == Scope::Process);
+        for setting in process {
+            *setting = running.setting(setting.row.key).clone();
+        }
     }
 
     /// So that every example of every client library works against the development app.

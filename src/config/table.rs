@@ -211,6 +211,23 @@ rows! { PROCESS, build_config -> Config, Process;
     webhook_refuse_private = "webhook_refuse_private", Kind::Switch, is("false"),
         "Send nothing to loopback, private and link-local addresses, whatever a name resolves to.";
 
+"Metrics and reload":
+    metrics = "metrics", Kind::Switch, is("true"),
+        "Serve `/metrics` (Prometheus) and `/usage` on an address of their own.";
+    metrics_host = "metrics_host", text("an IPv4 or IPv6 address", form::is_address),
+        is("127.0.0.1"),
+        "Address to listen on for them: who can reach it learns ids of apps.";
+    metrics_port = "metrics_port", number(0, 65_535), is("9601"),
+        "Port to listen on for them; 0 lets the kernel choose one.";
+    metrics_prefix = "metrics_prefix",
+        text("empty or letters, digits and `_` that begin with no digit", form::is_metric_prefix),
+        is("shardcast_"),
+        "Precedes the names of metrics: `soketi_` or `sockudo_` for the boards of these.";
+    metrics_apps_max = "metrics_apps_max", number(0, 10_000), is("100"),
+        "Apps with series of their own, the first of the file; the others are summed as `other`.";
+    reload_on_change = "reload_on_change", Kind::Switch, is("false"),
+        "Reload when the file changes, as on SIGHUP; looked at each second.";
+
 "Logs":
     log_level = "log_level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), is("info"),
         "How much is logged.";

@@ -104,6 +104,12 @@ fn nothing_given_is_the_documented_defaults() {
         webhook_inbox_max: 65_536,
         webhook_inbox_bytes_max: 64 << 20,
         webhook_refuse_private: false,
+        metrics: true,
+        metrics_host: "127.0.0.1".parse().unwrap(),
+        metrics_port: 9601,
+        metrics_prefix: "shardcast_".into(),
+        metrics_apps_max: 100,
+        reload_on_change: false,
         log_level: tracing::Level::INFO,
         log_format: LogFormat::Text,
     };
@@ -546,7 +552,7 @@ fn an_unreadable_file_is_a_problem_whoever_named_it() {
         ),
     ];
     for (source, sources) in rows {
-        let problems = load(sources).unwrap_err();
+        let problems = load(&sources).unwrap_err();
         let start = format!("config = {path} ({source}): cannot be read: ");
         assert!(
             problems[0].to_string().starts_with(&start),
@@ -731,4 +737,73 @@ fn the_readme_has_the_options_as_they_are_printed() {
         readme.contains(markdown().trim_end()),
         "put the output of `shardcast config --markdown` into README.md"
     );
+}
+
+/// What is different between two files, in words.
+fn changed(before: &str, after: &str) -> (Vec<&'static str>, String) {
+    let (before, after) = (from_file(before).unwrap(), from_file(after).unwrap());
+    let changes = Changes::between(&before, &after);
+    let list = |name: &str, ids: &[String]| match ids {
+        [] => String::new(),
+        ids => format!("{name} {}; ", ids.join(" ")),
+    };
+    let settings = changes.changed.iter().map(ToString::to_string);
+    let apps = list("added", &changes.added)
+        + &list("removed", &changes.removed)
+        + &list("changed", &settings.collect::<Vec<_>>());
+    assert_eq!(changes.leaves_apps(), apps.is_empty());
+    (changes.process, apps)
+}
+
+#[test]
+fn what_a_reload_changes_is_named_by_app_and_option() {
+    const A: &str = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n";
+    const B: &str = "[[apps]]\nid = \"b\"\nkey = \"l\"\nsecret = \"s\"\n";
+    let hook =
+        "webhooks = [{ url = \"http://h.example/\", event_types = [\"channel_occupied\"] }]\n";
+    let rows = [
+        ([A, ""], [A, ""], &[][..], ""),
+        // What an app has of its own is no change where it is the same as before.
+        (
+            ["client_events = true\n", A],
+            [A, "client_events = true\n"],
+            &[],
+            "",
+        ),
+        ([A, ""], [A, B], &[], "added b; "),
+        ([A, B], [B, ""], &[], "removed a; "),
+        ([A, B], [B, A], &[], ""),
+        (
+            [A, ""],
+            [A, "enabled = false\ntls_only = true\n"],
+            &[],
+            "changed a (enabled, tls_only); ",
+        ),
+        (
+            ["", A],
+            ["batch_events_max = 5\n", A],
+            &[],
+            "changed a (batch_events_max); ",
+        ),
+        (
+            ["", A],
+            ["port = 7000\nspin_us = 5\n", A],
+            &["port", "spin_us"],
+            "",
+        ),
+        ([A, ""], [A, hook], &[], "changed a (webhooks); "),
+        (
+            ["", ""],
+            ["app_secret = \"other\"", ""],
+            &[],
+            "changed app-id (client_events, keys); ",
+        ),
+        (["", ""], [A, ""], &[], "added a; removed app-id; "),
+    ];
+    for (before, after, process, apps) in rows {
+        let found = changed(&before.concat(), &after.concat());
+        assert_eq!((found.0, &*found.1), (process.to_vec(), apps), "{after:?}");
+    }
+    let secret = A.replace("\"s\"", "\"t\"");
+    assert_eq!(changed(A, &secret).1, "changed a (keys); ");
 }

@@ -36,12 +36,44 @@ pub struct AppCounters {
 }
 
 impl AppCounters {
+    /// Adds what another shard has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.left += other.left;
+        for (code, count) in &other.errors {
+            *self.errors.entry(*code).or_default() += count;
+        }
+        self.messages_received += other.messages_received;
+        self.received_bytes += other.received_bytes;
+        self.messages_sent += other.messages_sent;
+        self.sent_bytes += other.sent_bytes;
+        self.http_calls += other.http_calls;
+        self.http_received_bytes += other.http_received_bytes;
+        self.http_sent_bytes += other.http_sent_bytes;
+        add_each(&mut self.subscriptions, &other.subscriptions);
+        add_each(&mut self.unsubscriptions, &other.unsubscriptions);
+        for (rate, more) in self.rates.iter_mut().zip(other.rates) {
+            rate.checks += more.checks;
+            rate.triggered += more.triggered;
+        }
+        for (audience, latency) in &other.latencies {
+            self.latencies.entry(*audience).or_default().add(latency);
+        }
+    }
+
     /// Counts a question whether something is within a limit, and the answer.
     pub fn rate(&mut self, limiter: Limiter, within: bool) {
         let count = &mut self.rates[limiter as usize];
         count.checks += 1;
         count.triggered += u64::from(!within);
     }
+}
+
+fn add_each(counts: &mut [u64], more: &[u64]) {
+    counts
+        .iter_mut()
+        .zip(more)
+        .for_each(|(count, n)| *count += n);
 }
 
 /// How many subscribers a run went to.

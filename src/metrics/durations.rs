@@ -37,9 +37,14 @@ impl Durations {
         self.histogram.len()
     }
 
+    /// Those that took no longer.
+    pub fn up_to(&self, limit: Duration) -> u64 {
+        self.histogram.count_between(0, limit.as_micros() as u64)
+    }
+
     /// Those that took longer.
     pub fn over(&self, limit: Duration) -> u64 {
-        self.histogram.len() - self.histogram.count_between(0, limit.as_micros() as u64)
+        self.histogram.len() - self.up_to(limit)
     }
 
     /// What so many of a hundred do not exceed.

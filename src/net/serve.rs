@@ -4,8 +4,8 @@
 //! empty, or when the grace period and a second are over; a second signal ends it at once
 //! (WebSocket spec 5.4).
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::app::ConnectionQuota;
-use crate::cli::{Listening, banner};
+use crate::cli::{Listening, Serving, banner};
 use crate::clock::Clock;
 use crate::config::{self, Config, EventsResponse, LivenessProbe, Loaded};
 use crate::http::HeadLimits;
@@ -30,7 +30,7 @@ use crate::shard::message::ShardMessage;
 use crate::shard::occupancy::DELAYS_MAX;
 use crate::shard::{Birth, Budgets, Probe, Settings};
 use crate::side::webhook::{self, WebhookCounters, WebhookSender};
-use crate::side::{self, Side, watchdog};
+use crate::side::{self, Side, admin, reload, watchdog};
 
 use super::addresses::AddressBudgets;
 use super::mesh::{MeshSender, mesh};
@@ -62,13 +62,15 @@ impl std::fmt::Display for StartError {
 ///
 /// # Errors
 /// The address is taken or refused, or a worker could not be started.
-pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
+pub fn serve(serving: Serving) -> Result<ExitCode, StartError> {
+    let Serving { loaded, sources } = serving;
     let config = &loaded.config;
     sys::raise_descriptors_max();
     let address = SocketAddr::new(config.host, config.port);
     let failed = |what: &str, error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"));
     let listeners = listen_patiently(address, config.shards)
         .map_err(|e| failed(&format!("listen on {address}"), &e))?;
+    let metrics = listen_for_metrics(config)?;
     let (driver, driver_text) = choose_driver(config)?;
     let ends = mesh::<ShardMessage>(config.shards, config.inbox_depth_max)
         .map_err(|e| failed("inboxes", &e))?;
@@ -82,15 +84,40 @@ pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
         config.webhook_inbox_bytes_max,
         Arc::clone(&counters),
     );
-    let (_apps, apps) = watch::channel(Arc::clone(&loaded.apps));
-    let side = side::start(webhook::Plan {
-        inbox,
-        apps,
-        refuse_private: config.webhook_refuse_private,
-        counters,
+    let plans = Planner::new(&loaded, driver, clock, webhooks, Arc::clone(&stalled));
+    let listening = Listening {
+        port: listeners.address.port(),
+        driver: &driver_text,
+        now_secs: unix_secs(),
+        metrics: metrics.as_ref().map(|(_, address)| *address),
+    };
+    let greeting = banner(&loaded, listening);
+    let grace = config.shutdown_grace;
+    let (apps, watched) = watch::channel(Arc::clone(&loaded.apps));
+    let side = side::start(side::Plan {
+        webhooks: webhook::Plan {
+            inbox,
+            apps: watched.clone(),
+            refuse_private: config.webhook_refuse_private,
+            counters: Arc::clone(&counters),
+        },
+        admin: metrics.map(|(listener, _)| admin::Plan {
+            listener,
+            mesh: sender.clone(),
+            apps: watched,
+            webhooks: counters,
+            prefix: config.metrics_prefix.clone(),
+            apps_max: config.metrics_apps_max,
+            port: listening.port,
+        }),
+        reload: Some(reload::Plan {
+            running: loaded,
+            sources,
+            mesh: sender.clone(),
+            apps,
+        }),
     })
     .map_err(|e| failed("side thread", &e))?;
-    let plans = Planner::new(&loaded, driver, clock, webhooks, Arc::clone(&stalled));
     let started = ends
         .into_iter()
         .zip(listeners.sockets)
@@ -109,14 +136,32 @@ pub fn serve(loaded: Loaded) -> Result<ExitCode, StartError> {
         thread.map_err(|e| failed("worker thread", &e))?;
     }
     watchdog::start(sender.clone(), stalled);
-    let listening = Listening {
-        port: listeners.address.port(),
-        driver: &driver_text,
-        now_secs: unix_secs(),
-    };
-    let _ = std::io::stdout().write_all(banner(&loaded, listening).as_bytes());
+    let _ = std::io::stdout().write_all(greeting.as_bytes());
     let _ = std::io::stdout().flush();
-    Ok(wait(&signals, &sender, side, clock, config.shutdown_grace))
+    Ok(wait(&signals, &sender, side, clock, grace))
+}
+
+/// The listener for metrics, unless they are switched off.
+fn listen_for_metrics(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    if !config.metrics {
+        return Ok(None);
+    }
+    let address = SocketAddr::new(config.metrics_host, config.metrics_port);
+    let deadline = Instant::now() + TAKEN_WAIT;
+    loop {
+        match admin::listen(address) {
+            Ok(listening) => return Ok(Some(listening)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(TAKEN_PAUSE);
+            }
+            Err(error) => {
+                return Err(StartError(format!(
+                    "metrics on {address}: {error}; choose another `metrics_port`, or none with \
+                     `metrics = false`"
+                )));
+            }
+        }
+    }
 }
 
 /// Listens; an address in use is tried again for [`TAKEN_WAIT`]. What a process had on a ring the

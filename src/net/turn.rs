@@ -273,7 +273,8 @@ impl Turns {
         shard.take_sampling(&mut self.sampling);
         for to in self.sampling.drain(..) {
             // Whoever asked may have stopped waiting.
-            let _ = to.send(Box::new(shard.sample()));
+            let depth = self.worker.end.depth(self.worker.end.shard());
+            let _ = to.send(Box::new(shard.sample(depth)));
         }
         status.report(shard.sessions(), quiet);
     }

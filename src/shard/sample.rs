@@ -15,7 +15,7 @@ use super::message::ShardId;
 const HIGH_MS: u64 = 60_000;
 
 /// A shard at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub shard: ShardId,
     /// The version of its apps.
@@ -73,8 +73,8 @@ impl High {
 }
 
 impl Shard {
-    /// What the shard is at this moment.
-    pub fn sample(&mut self) -> Sample {
+    /// What the shard is at this moment, with so many messages in its inbox.
+    pub fn sample(&mut self, inbox_depth: usize) -> Sample {
         let palette = &self.outbox.palette;
         Sample {
             shard: self.id,
@@ -85,7 +85,7 @@ impl Shard {
             subscriptions: self.subscriptions,
             channels: self.local.len(),
             occupied: self.homes.occupied().to_vec(),
-            inbox_depth: self.peers[usize::from(self.id)].inbox_depth,
+            inbox_depth,
             inbox_depth_high: self.inbox_high.value(),
             leftovers: self.leftovers(),
             outbox_bytes: palette.bytes(),

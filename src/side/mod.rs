@@ -5,15 +5,31 @@
 //! The watchdog has a thread of its own: it must see also when this one stands still.
 
 use std::io;
+use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{self, LocalSet};
 
+pub mod admin;
+mod exposition;
+mod process;
+pub mod reload;
+mod sampling;
 pub mod watchdog;
 pub mod webhook;
+
+/// What the thread begins with.
+pub struct Plan {
+    pub webhooks: webhook::Plan,
+    /// None in tests that reload nothing.
+    pub reload: Option<reload::Plan>,
+    /// None where metrics are switched off.
+    pub admin: Option<admin::Plan>,
+}
 
 /// The running side thread.
 pub struct Side {
@@ -25,22 +41,40 @@ pub struct Side {
 /// Starts the side thread.
 ///
 /// # Errors
-/// The thread or its runtime cannot be made.
-pub fn start(webhooks: webhook::Plan) -> io::Result<Side> {
+/// The thread or its runtime cannot be made, or the process may not have a signal handler.
+pub fn start(plan: Plan) -> io::Result<Side> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    // From here on a SIGHUP is no longer the end of the process.
+    let hangups = {
+        let _runtime = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     let (finish, finished) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("side".into())
-        .spawn(move || runtime.block_on(run(webhooks, finished)))?;
+        .spawn(move || runtime.block_on(run(plan, hangups, finished)))?;
     Ok(Side { thread, finish })
 }
 
 /// Everything that the thread does, until it is told to finish.
-async fn run(webhooks: webhook::Plan, finished: oneshot::Receiver<Instant>) {
+async fn run(plan: Plan, hangups: Signal, finished: oneshot::Receiver<Instant>) {
+    let Plan {
+        webhooks,
+        reload,
+        admin,
+    } = plan;
+    let reloads = Rc::default();
+    let everything = async {
+        if let Some(plan) = reload {
+            task::spawn_local(reload::run(plan, hangups, Rc::clone(&reloads)));
+        }
+        if let Some(plan) = admin {
+            task::spawn_local(admin::run(plan, reloads));
+        }
+        webhook::run(webhooks, finished).await;
+    };
     // Its tasks share what they have without locks.
-    LocalSet::new()
-        .run_until(webhook::run(webhooks, finished))
-        .await;
+    LocalSet::new().run_until(everything).await;
 }
 
 impl Side {
@@ -85,7 +119,12 @@ mod tests {
             refuse_private: false,
             counters,
         };
-        let side = start(plan).expect("a thread");
+        let side = start(Plan {
+            webhooks: plan,
+            reload: None,
+            admin: None,
+        });
+        let side = side.expect("a thread");
         let began = Instant::now();
         let ending = side.finish(began + Duration::from_secs(30));
         while !ending.is_over() {

@@ -112,7 +112,7 @@ impl World {
     /// What is counted of occupied channels is what a walk over them finds.
     fn check_occupied(&mut self) {
         for at in 0..self.nodes.len() {
-            let occupied = self.nodes[at].shard.sample().occupied;
+            let occupied = self.nodes[at].shard.sample(0).occupied;
             for (app, (index, ..)) in APPS.into_iter().enumerate() {
                 let here = self.model.channels.iter().filter(|channel| {
                     let is_occupied = channel.counts().subscriptions > 0;

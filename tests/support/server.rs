@@ -165,6 +165,39 @@ impl Server {
         }
     }
 
+    /// Where metrics are, as it has printed.
+    pub fn metrics_address(&self) -> SocketAddr {
+        let said = self.stdout_with("/metrics.");
+        let (_, rest) = said.split_once("Metrics are on http://").expect(&said);
+        let (address, _) = rest.split_once('/').expect(&said);
+        address.parse().expect(address)
+    }
+
+    /// Writes its file anew, as a whole, and has it read again. Gives all that it has logged when
+    /// the line with the outcome is there.
+    pub fn reload(&self, toml: &str, outcome: &str) -> String {
+        let count = |log: &str| log.matches(outcome).count();
+        let before = count(&self.stderr());
+        self.replace_file(toml);
+        self.signal(Signal::HUP);
+        let until = Instant::now() + WAIT;
+        loop {
+            let log = self.stderr();
+            if count(&log) > before {
+                return log;
+            }
+            assert!(Instant::now() < until, "{outcome} is not in {log}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Puts another file in the place of its own.
+    pub fn replace_file(&self, toml: &str) {
+        let new = self.directory.join("new.toml");
+        fs::write(&new, toml).unwrap();
+        fs::rename(new, self.config_path()).unwrap();
+    }
+
     /// All that it has logged up to now.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
@@ -225,6 +258,8 @@ pub fn command() -> Command {
             command.env_remove(name);
         }
     }
+    // The usual port is one for all tests that run at the same time.
+    command.env("SHARDCAST_METRICS_PORT", "0");
     command
 }
 

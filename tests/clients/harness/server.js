@@ -45,7 +45,8 @@ export class Server {
     writeFileSync(config, this.#config());
 
     const log = openSync(join(WORK, `${this.#name}.log`), "a");
-    const flags = ["--config", config, "--host", this.host, "--port", String(this.port)];
+    const listen = ["--host", this.host, "--port", String(this.port), "--metrics-port", "0"];
+    const flags = ["--config", config, ...listen];
     const child = spawn(BINARY, flags, { stdio: ["ignore", "pipe", log] });
     closeSync(log);
 

@@ -45,6 +45,7 @@ class Server:
         flags = {
             "host": "127.0.0.1",
             "port": 0,
+            "metrics-port": 0,
             "app-id": APP["app_id"],
             "app-key": APP["key"],
             "app-secret": APP["secret"],
