@@ -23,8 +23,8 @@ use super::channel::ChannelKey;
 use super::message::Frame;
 use super::timers::Timers;
 
-/// Windows of a home, at most; each belongs to a channel with many subscribers. Beyond it the next
-/// ones end early, which costs frames and loses none.
+/// Windows of a home, at most; each belongs to a channel with many subscribers. Where one more has
+/// no room every change is told, which costs frames and loses none.
 const WINDOWS_MAX: usize = 65_536;
 
 /// How often subscribers are told how many they are.
@@ -84,11 +84,10 @@ impl Shard {
         let frame = Frame::text(|out| outbound::subscription_count(out, &key.name, count));
         self.announce(key, Arc::clone(&frame), None);
         let pace = self.settings.counts;
-        if count >= pace.exact_max {
+        self.count_windows.clear(key);
+        if count >= pace.exact_max && !self.count_windows.is_full() {
             let until = self.now.after(pace.interval);
             self.count_windows.set(Arc::clone(key), until, false);
-        } else {
-            self.count_windows.clear(key);
         }
         frame
     }
@@ -97,10 +96,10 @@ impl Shard {
     /// told, which opens the next one.
     pub(super) fn end_count_windows(&mut self) {
         let mut budget = self.settings.budgets.due.max(1);
-        while (budget > 0 || self.count_windows.is_over())
+        while budget > 0
             && let Some(window) = self.count_windows.due(self.now)
         {
-            budget = budget.saturating_sub(1);
+            budget -= 1;
             let (key, changed) = (window.key, window.value);
             if changed && self.is_counted(&key) {
                 let found = self.homes.find(&key);

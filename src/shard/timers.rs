@@ -73,6 +73,11 @@ impl<K: Clone + Eq + Hash, V> Timers<K, V> {
         self.by_key.get_mut(key).map(|(_, value)| value)
     }
 
+    /// Whether there are as many as there may be.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= self.max
+    }
+
     /// Whether there are more than there may be.
     pub fn is_over(&self) -> bool {
         self.queue.len() > self.max

@@ -146,8 +146,9 @@ impl World {
         self.model.on_taken(at, &message, node.shard.now());
         let noted = self.receiver.note(&message, &self.model);
         node.shard.on_message(message);
-        if let Some(noted) = noted {
-            self.receive(at, noted);
+        match noted {
+            Some(noted) => self.receive(at, noted),
+            None => self.receive_nothing(at),
         }
     }
 

@@ -103,7 +103,7 @@ impl Receiver {
             | ShardMessage::Leave { channel, .. } => (channel.app, &channel.name),
             _ => return None,
         };
-        // Users have no webhooks.
+        // Nobody is told of users.
         if model.channels[model.at(app, name)].is_user() {
             return None;
         }
@@ -246,6 +246,16 @@ impl World {
             expected.push(WebhookEvent::CacheMiss);
         }
         assert_eq!(events, expected, "{name} of app {app}: {known:?}");
+    }
+
+    /// Home `at` has taken what is no back end's business.
+    pub(super) fn receive_nothing(&mut self, at: usize) {
+        let mut webhooks = Vec::new();
+        self.nodes[at].shard.take_webhooks(&mut webhooks);
+        assert!(
+            self.plan.off.is_some() || webhooks.is_empty(),
+            "{webhooks:?}"
+        );
     }
 
     /// Home `at` has looked at its deadlines.

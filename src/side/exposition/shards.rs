@@ -67,7 +67,7 @@ const SHARD_GAUGES: [PerShard; 14] = [
     }),
 ];
 
-const SHARD_COUNTERS: [PerShard; 15] = [
+const SHARD_COUNTERS: [PerShard; 17] = [
     ("shard_accepted_total", "Connections accepted.", |s| {
         s.counters.accepted
     }),
@@ -123,6 +123,16 @@ const SHARD_COUNTERS: [PerShard; 15] = [
         "cache_evicted_total",
         "Cached events that went before their time.",
         |s| s.counters.cache_evicted,
+    ),
+    (
+        "webhook_events_early_total",
+        "Webhook events that were held back for less than their delay, for want of room.",
+        |s| s.counters.webhooks_early,
+    ),
+    (
+        "webhook_events_lost_total",
+        "Webhook events that never left their shard, for want of room.",
+        |s| s.counters.webhooks_dropped,
     ),
     (
         "proxy_headers_missing_total",
