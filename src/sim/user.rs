@@ -139,7 +139,9 @@ impl Client {
         assert_eq!(text, success);
         let found = &model.channels[channel];
         let cursor = Cursor::Between(from, found.log.len());
-        self.subs.entry(channel).or_insert(Sub::plain(cursor));
+        self.subs
+            .entry(channel)
+            .or_insert_with(|| Sub::plain(cursor));
         self.person.told.get_or_insert(found.terminations.len());
         self.person.watch = watch.map(Watch::new);
     }
