@@ -25,6 +25,8 @@ mod value;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use url::Url;
+
 pub use changes::{AppChange, Changes};
 pub use endpoint::EndpointEntry;
 pub use file::{AppEntry, Setting};
@@ -117,6 +119,7 @@ pub struct SingleApp {
     pub id: String,
     pub key: String,
     pub secret: String,
+    pub webhook_urls: Vec<Url>,
 }
 
 /// What moves bytes in and out of the kernel.

@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use hyper::HeaderMap;
+use url::Url;
+
 use super::SingleApp;
 use super::endpoint::EndpointEntry;
 use super::file::{AppEntry, Setting};
@@ -12,7 +15,7 @@ use super::load::Settings;
 use super::problem::Problem;
 use super::table::{self, Lookup};
 use super::value::Value;
-use crate::app::webhook::Endpoint;
+use crate::app::webhook::{Endpoint, WebhookKind};
 use crate::app::{App, AppKey, AppTable, TableError, Webhooks};
 
 /// None where two apps cannot be in one table; every problem is added to the list.
@@ -26,12 +29,10 @@ pub(super) fn build(
     if entries.is_empty() {
         let own = Own(&[], settings);
         let keys = vec![AppKey::new(&single.key, &single.secret)];
-        apps.push(App::new(
-            0,
-            &single.id,
-            keys,
-            table::build_app_settings(&own),
-        ));
+        let mut app = App::new(0, &single.id, keys, table::build_app_settings(&own));
+        let endpoints = single.webhook_urls.iter().map(|u| of_every_kind(u, &own));
+        app.webhooks = Webhooks::new(endpoints.collect());
+        apps.push(app);
     }
     for (index, entry) in (0..).zip(entries) {
         let keys = entry
@@ -62,6 +63,18 @@ fn endpoint(entry: &EndpointEntry, settings: &Settings) -> Endpoint {
         channel_suffix: entry.channel_suffix.as_str().into(),
         headers: entry.headers.clone(),
         settings: table::build_endpoint_settings(&Own(&entry.own, settings)),
+    }
+}
+
+/// An endpoint that is given by its URL alone.
+fn of_every_kind(url: &Url, own: &Own<'_>) -> Endpoint {
+    Endpoint {
+        url: url.clone(),
+        kinds: WebhookKind::ALL.into_iter().collect(),
+        channel_prefix: "".into(),
+        channel_suffix: "".into(),
+        headers: HeaderMap::new(),
+        settings: table::build_endpoint_settings(own),
     }
 }
 

@@ -7,6 +7,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use url::Url;
+
+use super::form::webhook_url;
 use super::host::parse_cores;
 use super::network::Network;
 use super::value::{Unit, Value};
@@ -104,6 +107,14 @@ impl FromValue for Vec<Network> {
         let networks = list(value).iter().map(|entry| Network::parse(entry));
         networks
             .collect::<Option<_>>()
+            .unwrap_or_else(|| mismatch(value))
+    }
+}
+
+impl FromValue for Vec<Url> {
+    fn from_value(value: &Value, _: Unit) -> Self {
+        let urls = list(value).iter().map(|entry| webhook_url(entry));
+        urls.collect::<Option<_>>()
             .unwrap_or_else(|| mismatch(value))
     }
 }

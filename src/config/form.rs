@@ -78,6 +78,10 @@ pub(super) fn webhook_url(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain).then_some(url)
 }
 
+pub(super) fn is_webhook_url(text: &str) -> bool {
+    webhook_url(text).is_some()
+}
+
 /// Completes "must be ...", for how names of channels begin or end.
 pub(super) const NAME_PART: &str = "at most 1000 of the characters that channels are named with";
 

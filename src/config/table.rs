@@ -350,6 +350,9 @@ rows! { SINGLE_APP, build_single_app -> SingleApp, SingleApp;
     key = "app_key", text(form::APP_NAME, form::is_app_name), is("app-key"), "Its key.";
     secret = "app_secret", text("not empty", form::is_secret), is(form::DEVELOPMENT_SECRET),
         "Its secret. With the default, which everybody knows, client events are on.";
+    webhook_urls = "app_webhook_urls", list("URLs such as `https://a.example/hook`", form::is_webhook_url),
+        is(""),
+        "Where its webhooks are posted, of every kind; `[[apps.webhooks]]` says more.";
 }
 
 /// Every option, in the order of the documentation; a row's default may look at those before it.

@@ -422,6 +422,29 @@ fn an_app_has_webhook_endpoints_with_settings_of_their_own() {
 }
 
 #[test]
+fn the_single_app_has_endpoints_by_their_urls() {
+    let name = "SHARDCAST_APP_WEBHOOK_URLS";
+    let env = [(name, "https://a.example/Hook, http://b:9")];
+    let loaded = decide_from("webhook_parallel_max = 1", &env, &[]).unwrap();
+    let webhooks = &loaded.apps.by_id("app-id").unwrap().webhooks;
+    let urls = webhooks.endpoints().iter().map(|e| e.url.as_str());
+    assert_eq!(
+        urls.collect::<Vec<_>>(),
+        ["https://a.example/Hook", "http://b:9/"]
+    );
+    for kind in WebhookKind::ALL {
+        assert!(webhooks.endpoints()[0].wants(kind, "any"));
+    }
+    assert_eq!(webhooks.endpoints()[1].settings.parallel_max, 1);
+    assert_eq!(
+        decide_from("", &[(name, "a.example")], &[]).unwrap_err(),
+        [
+            "app_webhook_urls = a.example (SHARDCAST_APP_WEBHOOK_URLS): must be a list of URLs such as `https://a.example/hook`"
+        ]
+    );
+}
+
+#[test]
 fn the_defaults_of_an_endpoint_are_those_of_the_app_module() {
     let file = format!("{HOOK}url = \"http://a\"\nevent_types = [\"cache_miss\"]");
     let loaded = from_file(&file).unwrap();
