@@ -34,16 +34,21 @@ pub fn on_shards_with(config: &Config, test: impl Fn(&Server)) {
 
 /// The same, all servers at once: for tests that mostly wait.
 pub fn on_shards_at_once(config: &Config, test: impl Fn(&Server) + Sync) {
+    for_shards_at_once(|shards| with_shown_log(&Server::start(config, shards), &test));
+}
+
+/// For each number of shards on a thread of its own: for tests that start servers themselves.
+pub fn for_shards_at_once(test: impl Fn(usize) + Sync) {
     thread::scope(|scope| {
         for shards in SHARD_COUNTS {
             let test = &test;
-            scope.spawn(move || with_shown_log(&Server::start(config, shards), test));
+            scope.spawn(move || test(shards));
         }
     });
 }
 
 /// A failure says which server it was and what that one logged.
-fn with_shown_log(server: &Server, test: impl Fn(&Server)) {
+pub fn with_shown_log(server: &Server, test: impl Fn(&Server)) {
     struct ShowLog<'a>(&'a Server);
     impl Drop for ShowLog<'_> {
         fn drop(&mut self) {
