@@ -31,10 +31,12 @@ export class Server {
   port = 0;
   #name = `server-${process.pid}-${Server.#count++}`;
   #settings;
+  #webhooks;
   #process;
 
-  /** `settings` are options of the configuration file. */
-  constructor({ shards = 1, settings = {} } = {}) {
+  /** `settings` are options of the configuration file, `webhooks` the app's endpoints in it. */
+  constructor({ shards = 1, settings = {}, webhooks = [] } = {}) {
+    this.#webhooks = webhooks;
     this.#settings = { shards, shutdown_grace_secs: 0, client_events: true, ...settings };
   }
 
@@ -74,7 +76,9 @@ export class Server {
   #config() {
     const lines = (table) =>
       Object.entries(table).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
-    return [...lines(this.#settings), "[[apps]]", ...lines(this.app), ""].join("\n");
+    const endpoints = this.#webhooks.flatMap((table) => ["[[apps.webhooks]]", ...lines(table)]);
+    const app = ["[[apps]]", ...lines(this.app), ...endpoints];
+    return [...lines(this.#settings), ...app, ""].join("\n");
   }
 
   async #announcedPort() {

@@ -39,25 +39,27 @@ MASTER_KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 
 
 class Server:
-    """The binary without a configuration file, on a port that the kernel chooses."""
+    """The binary, with one app, on a port that the kernel chooses."""
 
-    def __init__(self, shards):
-        flags = {
-            "host": "127.0.0.1",
-            "port": 0,
-            "metrics-port": 0,
-            "app-id": APP["app_id"],
-            "app-key": APP["key"],
-            "app-secret": APP["secret"],
-            "shards": shards,
-            "shutdown-grace-secs": 0,
-            "event-data-bytes-max": DATA_BYTES_MAX,
-        }
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    def __init__(self, shards, webhooks=(), **settings):
         WORK.mkdir(exist_ok=True)
         self.log = open(WORK / f"server-python-{shards}.log", "w")
+        config = WORK / f"server-python-{shards}.toml"
+        defaults = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "metrics_port": 0,
+            "shards": shards,
+            "shutdown_grace_secs": 0,
+            "event_data_bytes_max": DATA_BYTES_MAX,
+        }
+        app = {"id": APP["app_id"], "key": APP["key"], "secret": APP["secret"]}
+        lines = [*self.lines({**defaults, **settings}), "[[apps]]", *self.lines(app)]
+        for endpoint in webhooks:
+            lines += ["[[apps.webhooks]]", *self.lines(endpoint)]
+        config.write_text("\n".join(lines) + "\n")
         self.process = subprocess.Popen(
-            [BINARY, *words], stdout=subprocess.PIPE, stderr=self.log, text=True
+            [BINARY, "--config", config], stdout=subprocess.PIPE, stderr=self.log, text=True
         )
         banner = iter(self.process.stdout.readline, "")
         self.port = next(
@@ -65,6 +67,10 @@ class Server:
             for found in (re.search(r"listens on 127\.0\.0\.1:(\d+)", line) for line in banner)
             if found
         )
+
+    @staticmethod
+    def lines(table):
+        return [f"{name} = {json.dumps(value)}" for name, value in table.items()]
 
     def stop(self):
         self.process.terminate()
@@ -242,9 +248,14 @@ class ThreeShards(Publish, unittest.TestCase):
     shards = 3
 
 
-if __name__ == "__main__":
+def run():
+    """Runs the tests of the file that is the program, prints their count, gives its status."""
     result = unittest.main(exit=False, verbosity=2).result
     faults = [getattr(test, "test_case", test) for test, _ in result.failures + result.errors]
     failed = len({test.id() for test in faults})
     print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
