@@ -1,5 +1,6 @@
 // A pusher-js client as a process: subscribes to the channels of its arguments and prints what it
-// is told, a JSON value a line, until its standard input ends. For tests in other languages.
+// is told, a JSON value a line, until its standard input ends. For tests in other languages. With
+// `@USER` in the place of a channel it signs in as that user.
 //
 //   node listen.js PORT KEY AUTH_ENDPOINT CHANNEL...
 
@@ -15,10 +16,23 @@ const client = new Pusher(key, {
   forceTLS: false,
   enabledTransports: ["ws"],
   channelAuthorization: { endpoint, transport: "ajax" },
+  userAuthentication: {
+    endpoint,
+    transport: "ajax",
+    paramsProvider: () => ({ user: names.find((name) => name.startsWith("@")).slice(1) }),
+  },
 });
 client.connection.bind("connected", ({ socket_id }) => say("connected", socket_id));
 
+client.connection.bind("error", ({ data }) => say("error", data?.code));
+
 for (const name of names) {
+  if (name.startsWith("@")) {
+    client.user.bind_global((event, data) => say("user", event, data));
+    client.signin();
+    client.user.signinDonePromise.then(() => say("subscribed", name, client.user.user_data));
+    continue;
+  }
   const channel = client.subscribe(name);
   channel.bind("pusher:subscription_succeeded", (members) => say("subscribed", name, members));
   channel.bind("pusher:subscription_error", (error) => say("refused", name, error));
@@ -27,4 +41,8 @@ for (const name of names) {
   });
 }
 
-process.stdin.resume().on("end", () => client.disconnect());
+// Not by itself: where the server has closed, the library's WebSocket keeps a timer of 30 s.
+process.stdin.resume().on("end", () => {
+  client.disconnect();
+  process.exit();
+});

@@ -68,8 +68,10 @@ class Setting {
     });
   }
 
-  /** Options of pusher-js; `member` is who it is on presence channels. */
-  clientOptions(member) {
+  /**
+   * Options of pusher-js; `member` is who it is on presence channels, `user` who signs in.
+   */
+  clientOptions(member, user) {
     return {
       cluster: "",
       wsHost: this.server.host,
@@ -79,14 +81,19 @@ class Setting {
       channelAuthorization: {
         endpoint: `${this.site.url}/auth`,
         transport: "ajax",
-        params: { member: JSON.stringify(member) },
+        params: { member: JSON.stringify(member ?? null) },
+      },
+      userAuthentication: {
+        endpoint: `${this.site.url}/user-auth`,
+        transport: "ajax",
+        params: { user: JSON.stringify(user) },
       },
     };
   }
 
   /** A pusher-js client that has begun to connect. */
-  open({ member, key = this.server.app.key } = {}) {
-    return this.keep(new Pusher(key, this.clientOptions(member)));
+  open({ member, user, key = this.server.app.key } = {}) {
+    return this.keep(new Pusher(key, this.clientOptions(member, user)));
   }
 
   /** Has it disconnected at the end. */

@@ -81,15 +81,20 @@ class Server:
 
 
 class AuthEndpoint:
-    """Authorises every channel, as the back end of an application does."""
+    """Authorises every channel and signs in every user, as the back end of an application does."""
 
     def __init__(self, client):
         class Answer(BaseHTTPRequestHandler):
             def do_POST(self):
                 form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
-                channel = form["channel_name"][0]
-                member = MEMBER if channel.startswith("presence-") else None
-                auth = client.authenticate(channel, form["socket_id"][0], member)
+                socket_id = form["socket_id"][0]
+                if "user" in form:
+                    user = {"id": form["user"][0], "user_info": {"name": "Ann"}}
+                    auth = client.authenticate_user(socket_id, user)
+                else:
+                    channel = form["channel_name"][0]
+                    member = MEMBER if channel.startswith("presence-") else None
+                    auth = client.authenticate(channel, socket_id, member)
                 if "shared_secret" in auth:
                     auth["shared_secret"] = auth["shared_secret"].decode()
                 body = json.dumps(auth).encode()
@@ -112,7 +117,7 @@ class AuthEndpoint:
 
 
 class Listener:
-    """A pusher-js client that is subscribed to `channels`."""
+    """A pusher-js client that is subscribed to `channels`; signed in as the user of `@user`."""
 
     def __init__(self, port, endpoint, channels):
         self.process = subprocess.Popen(
@@ -209,6 +214,21 @@ class Publish:
         self.client.trigger("exclude", "second", 2)
         self.assertEqual(excluded.next(), ["event", "exclude", "second", 2])
         self.assertEqual(other.next(), ["event", "exclude", "first", 1])
+
+    def test_a_user_hears_what_is_sent_to_it_until_it_is_terminated(self):
+        listeners = [self.listen("@ann"), self.listen("@ann")]
+        bystander = self.listen("@bob")
+        user = {"id": "ann", "user_info": {"name": "Ann"}}
+        self.assertEqual([one.subscribed["@ann"] for one in listeners], [user, user])
+        self.client.send_to_user("ann", "greet", {"text": "Grüße"})
+        for listener in listeners:
+            self.assertEqual(listener.next(), ["user", "greet", {"text": "Grüße"}])
+        # The package posts it to a path without the app.
+        self.assertEqual(self.client.terminate_user_connections("ann"), {})
+        for listener in listeners:
+            self.assertEqual(listener.next(), ["error", 4009])
+        self.client.send_to_user("bob", "last", "one")
+        self.assertEqual(bystander.next(), ["user", "last", "one"])
 
     def test_a_batch_is_delivered_in_its_order(self):
         listener = self.listen("batch", "private-encrypted-batch")
