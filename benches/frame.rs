@@ -24,21 +24,20 @@ fn main() {
         let run = run(payload_bytes);
         let frame_bytes = run.len() / FRAMES;
         let (mut whole, mut cut, mut held) = (run.clone(), run.clone(), run.clone());
-        println!("one receive of {FRAMES} frames of {frame_bytes} B each:");
         measure::compare(
-            "  whole",
+            &format!("{FRAMES} of {frame_bytes} B, whole"),
             run.len(),
             || assert_eq!(read(&mut Reader::default(), &mut whole), FRAMES),
             || assert_eq!(read_slowly(&run), FRAMES),
         );
         measure::compare(
-            "  cut in every frame",
+            &format!("{FRAMES} of {frame_bytes} B, cut in every frame"),
             run.len(),
             || assert_eq!(read_cut(&mut cut, frame_bytes), FRAMES),
             || assert_eq!(read_slowly(&run), FRAMES),
         );
         measure::compare(
-            "  held, then taken up",
+            &format!("{FRAMES} of {frame_bytes} B, held, then taken up"),
             run.len(),
             || assert_eq!(read_held(&mut held), FRAMES),
             || assert_eq!(read_slowly(&run), FRAMES),

@@ -369,7 +369,8 @@ impl Planner {
     }
 }
 
-fn shard_settings(config: &Config) -> Settings {
+/// What a configuration means to a shard.
+pub fn shard_settings(config: &Config) -> Settings {
     Settings {
         shards: config.shards as u16,
         activity_timeout: config.activity_timeout,
@@ -423,7 +424,8 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn api_settings(config: &Config) -> api::Settings {
+/// What it means to requests.
+pub fn api_settings(config: &Config) -> api::Settings {
     api::Settings {
         path_prefix: config.path_prefix.clone(),
         cors_origins: config.cors_origins.clone(),
