@@ -20,7 +20,7 @@ use std::env;
 use std::time::{Duration, Instant};
 
 use model::Model;
-use support::{App, Config, Server};
+use support::{App, Config, Receiver, Server};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use visitor::Visitor;
@@ -45,18 +45,29 @@ pub(crate) const APP: App = App {
 #[test]
 fn what_the_server_says_of_two_thousand_churning_connections_is_true() {
     let secs = env::var("CHURN_SECS").map_or(60, |text| text.parse().expect("a number"));
-    let config = Config::only(&APP, "").set("activity_timeout_secs", 120);
+    let receiver = Receiver::start();
+    let kinds = [
+        "channel_occupied",
+        "channel_vacated",
+        "member_added",
+        "member_removed",
+    ];
+    // One request at a time, so that they come in order.
+    let endpoint = receiver.endpoint(&kinds, "parallel_max = 1\nqueue_max = 1000000");
+    let config = Config::only(&APP, &endpoint)
+        .set("activity_timeout_secs", 120)
+        .set("webhook_delay_ms", 1000);
     let server = Server::start(&config, SHARDS);
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime
         .expect("a runtime")
-        .block_on(churn(&server, Duration::from_secs(secs)));
+        .block_on(churn(&server, &receiver, Duration::from_secs(secs)));
 }
 
-async fn churn(server: &Server, span: Duration) {
+async fn churn(server: &Server, receiver: &Receiver, span: Duration) {
     let began = Instant::now();
     let mut visitors: Vec<_> = (0..VISITORS).map(|n| Visitor::new(server, n)).collect();
-    let mut model = Model::new(server, PLACES);
+    let mut model = Model::new(server, receiver, PLACES);
     let mut points = 0;
     while began.elapsed() < span {
         visitors = all(visitors, |visitor| visitor.churn(COMMANDS)).await;

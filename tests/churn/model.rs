@@ -8,13 +8,18 @@ use tokio::time::sleep;
 
 use crate::APP;
 use crate::support::http::{Http, Request};
-use crate::support::{Event, Server, WebSocket};
+use crate::support::metrics::Scrape;
+use crate::support::{Event, Receiver, Server, WebSocket};
 use crate::visitor::{CHANNELS, Visitor};
 
 /// Asks the server, and knows what the answers must be.
 pub(crate) struct Model<'s> {
     server: &'s Server,
     http: Http,
+    receiver: &'s Receiver,
+    /// Requests of the receiver that have been looked at.
+    looked_at: usize,
+    announced: BTreeSet<(String, Option<String>)>,
     places: usize,
 }
 
@@ -26,13 +31,26 @@ struct Truth {
     subscriptions: BTreeMap<String, u64>,
     user_counts: BTreeMap<String, u64>,
     members: BTreeMap<String, BTreeSet<String>>,
+    /// By name, as the metrics have them.
+    gauges: BTreeMap<&'static str, u64>,
+    /// Channels and members of channels whose last webhook says that they are there.
+    announced: BTreeSet<(String, Option<String>)>,
 }
 
+/// Gauges that must be the sums over the visitors.
+const CONNECTED: &str = "shardcast_connected";
+const SESSIONS: &str = "shardcast_shard_sessions";
+const SUBSCRIPTIONS: &str = "shardcast_shard_subscriptions";
+const ACTIVE_CHANNELS: &str = "shardcast_active_channels";
+
 impl<'s> Model<'s> {
-    pub(crate) fn new(server: &'s Server, places: usize) -> Self {
+    pub(crate) fn new(server: &'s Server, receiver: &'s Receiver, places: usize) -> Self {
         Self {
             server,
             http: Http::connect(server),
+            receiver,
+            looked_at: 0,
+            announced: BTreeSet::new(),
             places,
         }
     }
@@ -61,7 +79,7 @@ impl<'s> Model<'s> {
 
     /// Nothing is left.
     pub(crate) fn expect_nothing(&mut self) {
-        assert_eq!(self.ask(), Truth::default());
+        assert_eq!(self.ask(), Truth::of(&[]));
     }
 
     /// One more is let in exactly if there is a place.
@@ -110,12 +128,37 @@ impl<'s> Model<'s> {
             .iter()
             .map(|(name, info)| (name.clone(), info["user_count"].as_u64().expect("a count")));
         let connections = self.get(&path("connections"), "");
+        let scrape = Scrape::of(self.server);
+        let gauges = [CONNECTED, SESSIONS, SUBSCRIPTIONS, ACTIVE_CHANNELS];
+        let gauges = gauges.map(|name| (name, scrape.sum(name, &[]) as u64));
+        self.take_webhooks();
         Truth {
             connections: connections["connections"].as_u64().expect("a count"),
             subscriptions,
             user_counts: user_counts.collect(),
             members,
+            gauges: gauges.into(),
+            announced: self.announced.clone(),
         }
+    }
+
+    /// What has been posted since: of each channel, and of each member, comings and goings take
+    /// turns.
+    fn take_webhooks(&mut self) {
+        let posted = self.receiver.posted();
+        for request in &posted[self.looked_at..] {
+            for event in request.events(&APP) {
+                let text = |name: &str| event[name].as_str().map(str::to_owned);
+                let whom = (text("channel").expect("a channel"), text("user_id"));
+                let changed = match event["name"].as_str() {
+                    Some("channel_occupied" | "member_added") => self.announced.insert(whom),
+                    Some("channel_vacated" | "member_removed") => self.announced.remove(&whom),
+                    _ => panic!("not asked for: {event}"),
+                };
+                assert!(changed, "told twice in a row: {event}");
+            }
+        }
+        self.looked_at = posted.len();
     }
 
     fn get(&mut self, path: &str, query: &str) -> Value {
@@ -146,7 +189,20 @@ impl Truth {
             truth
                 .user_counts
                 .insert(channel.clone(), members.len() as u64);
+            let whom = |user: &String| (channel.clone(), Some(user.clone()));
+            truth.announced.extend(members.iter().map(whom));
         }
+        let channels = truth.subscriptions.keys();
+        truth
+            .announced
+            .extend(channels.map(|name| (name.clone(), None)));
+        let subscriptions = truth.subscriptions.values().sum();
+        truth.gauges = BTreeMap::from([
+            (CONNECTED, truth.connections),
+            (SESSIONS, truth.connections),
+            (SUBSCRIPTIONS, subscriptions),
+            (ACTIVE_CHANNELS, truth.subscriptions.len() as u64),
+        ]);
         truth
     }
 }

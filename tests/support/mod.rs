@@ -14,6 +14,7 @@ mod apps;
 mod client;
 pub mod frame;
 pub mod http;
+pub mod metrics;
 pub mod presence;
 pub mod publisher;
 pub mod receiver;
