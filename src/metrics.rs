@@ -50,8 +50,9 @@ pub struct Counters {
     pub pong_timeouts: u64,
     /// Connections closed because they did not authorise themselves in time.
     pub unauthorised_closes: u64,
-    /// Connections that have signed in as a user, and sign-ins refused.
+    /// Connections that have signed in as a user.
     pub sign_ins: u64,
+    /// Sign-ins refused.
     pub sign_ins_refused: u64,
     /// Connections closed because their user was terminated.
     pub terminated: u64,

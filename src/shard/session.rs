@@ -73,10 +73,26 @@ pub struct User {
     pub user_info: Option<Box<str>>,
     /// Whether the client has subscribed to the user's channel. It is told so, and that is all.
     pub is_subscribed: bool,
+    /// Whether the user was terminated, and the connection waits for its Close.
+    pub is_terminated: bool,
     /// The number under which the user's home has the connection's watchlist; 0: it has none.
     pub watchlist: u32,
     /// Whether the watchlist's first frame has come: transitions follow it (decisions 44).
     pub is_watching: bool,
+}
+
+impl User {
+    /// A user who has only just signed in.
+    pub fn new(channel: u32) -> Self {
+        Self {
+            channel,
+            user_info: None,
+            is_subscribed: false,
+            is_terminated: false,
+            watchlist: 0,
+            is_watching: false,
+        }
+    }
 }
 
 /// What few sessions need.

@@ -21,7 +21,7 @@ use crate::pusher::sign_in;
 use crate::pusher::signature::Claim;
 
 use super::Shard;
-use super::channel::{ChannelKey, home};
+use super::channel::{ChannelKey, Entry, home};
 use super::conns::Phase;
 use super::homes::Source;
 use super::message::ShardMessage;
@@ -54,15 +54,12 @@ impl Shard {
         let user_info = Some(user.user_info).filter(|info| info.len() <= info_bytes_max);
         let session = self.conns.session(slot);
         session.authorise_by = 0;
-        let (is_subscribed, watchlist) = session
-            .user()
-            .map_or((false, 0), |user| (user.is_subscribed, user.watchlist));
+        let before = session.extra().user.take();
+        let before = before.unwrap_or_else(|| User::new(index));
         session.extra().user = Some(User {
-            channel: index,
             user_info: user_info.map(Into::into),
-            is_subscribed,
-            watchlist,
             is_watching: false,
+            ..before
         });
         self.answer(slot, |out| outbound::signin_success(out, user_data));
         self.settle(index);
@@ -181,9 +178,15 @@ impl Shard {
         if !overtakes {
             self.expand_channel(index);
         }
-        if let Some(channel) = self.local.peek(index).filter(|c| c.round == round) {
-            let keys = channel.entries().map(|e| self.conns.key(e.slot));
-            self.terminated.extend(keys);
+        let Some(channel) = self.local.peek(index).filter(|c| c.round == round) else {
+            return;
+        };
+        for Entry { slot, .. } in channel.entries() {
+            // Once: however often the user is terminated, the list has each connection once.
+            let user = self.conns.session(slot).user_mut();
+            if user.is_some_and(|user| !std::mem::replace(&mut user.is_terminated, true)) {
+                self.terminated.push_back(self.conns.key(slot));
+            }
         }
     }
 

@@ -10,6 +10,9 @@
 //! of the watcher knew when it sent it, and every change that it learns after that is sent behind,
 //! to the same shards, through the same lists: each exactly once.
 //!
+//! A transition costs a message for each user who watches, as an event costs a frame for each
+//! subscriber; while very many of them wait, their shard reads no input (decisions 27).
+//!
 //! What decisions 44 call a `Deliver` on the watcher's key is a message of its own, `Watched`: it is
 //! no event of the channel, and so has no place in the channel's numbers.
 

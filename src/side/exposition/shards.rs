@@ -67,7 +67,7 @@ const SHARD_GAUGES: [PerShard; 14] = [
     }),
 ];
 
-const SHARD_COUNTERS: [PerShard; 17] = [
+const SHARD_COUNTERS: [PerShard; 21] = [
     ("shard_accepted_total", "Connections accepted.", |s| {
         s.counters.accepted
     }),
@@ -114,6 +114,22 @@ const SHARD_COUNTERS: [PerShard; 17] = [
         "Connections closed because they did not answer a ping.",
         |s| s.counters.pong_timeouts,
     ),
+    (
+        "unauthorised_closes_total",
+        "Connections closed because they did not authorise themselves in time.",
+        |s| s.counters.unauthorised_closes,
+    ),
+    (
+        "terminated_closes_total",
+        "Connections closed because their user was terminated.",
+        |s| s.counters.terminated,
+    ),
+    ("sign_ins_total", "Connections that have signed in.", |s| {
+        s.counters.sign_ins
+    }),
+    ("sign_ins_refused_total", "Sign-ins refused.", |s| {
+        s.counters.sign_ins_refused
+    }),
     (
         "client_events_refused_total",
         "Client events refused.",
