@@ -102,6 +102,11 @@ pub struct AppSettings {
     /// The same for reading ones.
     pub read_requests_max: u32,
     pub read_window: Duration,
+    /// How long an idempotency key is remembered, from the first answer on (extensions spec 4).
+    pub idempotency_window: Duration,
+    /// Keys that are remembered, and what they and their answers take: the oldest go first.
+    pub idempotency_keys_max: usize,
+    pub idempotency_bytes_max: usize,
     /// Off: one event per webhook (webhooks 3).
     pub webhook_batch: bool,
     /// A batch takes events for so long after its first one.
@@ -260,6 +265,9 @@ impl Default for AppSettings {
             publish_window: Duration::from_secs(60),
             read_requests_max: 1_000_000_000,
             read_window: Duration::from_secs(60),
+            idempotency_window: Duration::from_secs(120),
+            idempotency_keys_max: 100_000,
+            idempotency_bytes_max: 64 << 20,
             webhook_batch: true,
             webhook_batch_time: Duration::from_millis(50),
             webhook_batch_events_max: 100,

@@ -299,6 +299,12 @@ rows! { APP, build_app_settings -> AppSettings, App;
         "Requests in a window that only ask; 429 over it.";
     read_window = "read_window_secs", seconds(1, 86_400), is("60"),
         "That window.";
+    idempotency_window = "idempotency_window_secs", seconds(1, 86_400), is("120"),
+        "How long an idempotency key is remembered, from the first answer on.";
+    idempotency_keys_max = "idempotency_keys_max", number(1, 1 << 24), is("100000"),
+        "Idempotency keys remembered at once; over it the oldest goes.";
+    idempotency_bytes_max = "idempotency_bytes_max", bytes(64 << 10, 1 << 40), is("64 MiB"),
+        "These keys and the answers kept with them; likewise.";
     presence_members_max = "presence_members_max", number(1, 1 << 20), is("100"),
         "Users of a presence channel; subscribing is refused with 4100 over it.";
     presence_user_info_bytes_max = "presence_user_info_bytes_max", bytes(1, 1 << 20), is("2 KiB"),

@@ -29,6 +29,11 @@ pub struct AppCounters {
     /// Committed subscriptions, and the end of those, by [`ChannelKind`].
     pub subscriptions: [u64; ChannelKind::ALL.len()],
     pub unsubscriptions: [u64; ChannelKind::ALL.len()],
+    /// Requests answered as the first one with their idempotency key was, requests refused because
+    /// theirs stood for another body, and keys forgotten before their time for want of room.
+    pub idempotent_replays: u64,
+    pub idempotency_conflicts: u64,
+    pub idempotency_evicted: u64,
     /// By [`Limiter`].
     pub rates: [RateCount; Limiter::ALL.len()],
     /// From an accepted event to the moment when everybody on a shard had been tried, per run.

@@ -51,6 +51,11 @@ impl Shard {
         (palette.bytes(), palette.held(), palette.fresh_bytes())
     }
 
+    /// Idempotency keys at home here whose first request has not been answered.
+    pub fn claimed_keys(&self) -> usize {
+        self.claims.claimed()
+    }
+
     /// A channel at its home here.
     pub fn home_channel(&self, app: u32, name: &str) -> Option<&HomeChannel> {
         self.homes.peek(self.hasher.hash(app, name), app, name)

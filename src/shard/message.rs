@@ -22,6 +22,7 @@ use crate::pusher::webhook::ClientEventSent;
 use crate::ws::frame::FrameHeader;
 
 use super::channel::ChannelKey;
+use super::claims;
 use super::question::{Answer, Question};
 use super::sample::Sample;
 
@@ -328,6 +329,13 @@ pub enum ShardMessage {
     Ask {
         question: Box<Question>,
         from: ReplyTo,
+    },
+    /// To the home of an idempotency key: how the request ended that holds the claim. If lost, the
+    /// key is blocked for ever: elastic, and bounded like the questions.
+    Settle {
+        app: u32,
+        place: claims::Place,
+        body: Option<Arc<[u8]>>,
     },
     /// From a home to the shard of an HTTP connection. If lost, the request answers 503 after its
     /// deadline: elastic.

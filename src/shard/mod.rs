@@ -31,6 +31,7 @@ use crate::pusher::socket_id::SocketIdKey;
 mod authorise;
 pub mod bounds;
 pub mod channel;
+pub mod claims;
 pub mod client_event;
 pub mod close;
 pub mod conns;
@@ -68,6 +69,7 @@ pub mod wheel;
 
 use bounds::OutboxLimits;
 use channel::{ChannelHasher, LocalChannels};
+use claims::{Claims, Settling};
 use conns::{Connections, Flag, Phase};
 use counts::{CountPace, CountWindows};
 use deliver::{Delivery, OpenRun};
@@ -216,6 +218,9 @@ pub struct Shard {
     filter_bytes: u64,
     local: LocalChannels,
     homes: Homes,
+    claims: Claims,
+    /// Claims of requests here that are about to be settled.
+    settling: Vec<Settling>,
     count_windows: CountWindows,
     delays: Delays,
     outbox: Outbox,
@@ -324,6 +329,8 @@ impl Shard {
             filter_bytes: 0,
             local: LocalChannels::default(),
             homes: Homes::default(),
+            claims: Claims::default(),
+            settling: Vec::new(),
             count_windows: counts::no_windows(),
             delays: Delays::new(settings.delays_max),
             outbox: Outbox::new(settings.outbox),
@@ -436,6 +443,7 @@ impl Shard {
             }
             ShardMessage::CloseUser { user, round } => self.on_close_user(&user, round),
             ShardMessage::Ask { question, from } => self.on_ask_at_home(*question, from),
+            ShardMessage::Settle { app, place, body } => self.on_settle(app, place, body),
             ShardMessage::Answer { to, answer } => self.on_answer(to, *answer),
             ShardMessage::Apps(apps) => self.on_apps(apps),
             ShardMessage::Sample(to) => self.sampling.push(to),
@@ -493,6 +501,7 @@ impl Shard {
     /// it has gone.
     pub fn fence(&mut self) {
         self.left_over = self.leftovers();
+        self.note_carried();
         for outgoing in &mut self.outgoing {
             for &(slot, _) in &outgoing.causes {
                 self.conns.hot(slot).flags.clear(Flag::Fenced);
@@ -527,6 +536,7 @@ impl Shard {
         self.interested.fill(false);
         self.expanded = 0;
         self.reading = self.left_over <= LEFTOVERS_MAX;
+        self.settle_carried();
     }
 
     /// Whether publishes to the channels at home here are refused, for the others to see.
@@ -697,6 +707,7 @@ impl Shard {
             && self.local.is_empty()
             && self.leaving.is_empty()
             && self.terminated.is_empty()
+            && self.settling.is_empty()
             && self.outbox.queued() == 0
             && self.leftovers() == 0
     }
@@ -706,6 +717,7 @@ impl Shard {
         self.outbox.has_dirty()
             || !self.leaving.is_empty()
             || !self.terminated.is_empty()
+            || !self.settling.is_empty()
             || !self.open_runs.is_empty()
             || !self.forgetting.is_empty()
             || self.has_due_delays()

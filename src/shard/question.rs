@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::channel::{ChannelKey, home};
+use super::claims::{Claimed, ClaimedKey};
 use super::message::{Counts, Frame, ReplyTo, ShardId, ShardMessage};
 
 pub use super::homes::Place;
@@ -45,6 +46,8 @@ pub enum About {
         name: Box<str>,
         with_info: bool,
     },
+    /// To the home of an idempotency key: whether the request is the first with it.
+    Claim(ClaimedKey),
     /// To any shard: a page of the app's occupied channels at home there, from a place on.
     Listing {
         prefix: Arc<str>,
@@ -71,6 +74,8 @@ pub enum Found {
     },
     /// To [`About::Users`], in the order of joining.
     Users(Vec<MemberUser>),
+    /// To [`About::Claim`].
+    Claim(Claimed),
     /// To [`About::Listing`].
     Page(Page),
 }
@@ -126,6 +131,8 @@ impl Shard {
                 name,
                 with_info,
             } => self.find_users(app, hash, &name, with_info),
+            // While another holds the claim there is no answer.
+            About::Claim(key) => return self.on_claim_at_home(app, key, (from, index)),
             About::Listing { prefix, from } => {
                 let (page, walked) = self.homes.page(app, &prefix, from, PAGE_CHANNELS_MAX);
                 self.expanded += walked;
@@ -146,7 +153,7 @@ impl Shard {
         self.expanded += match &answer.found {
             Found::Page(page) => page.channels.len(),
             Found::Users(users) => users.len(),
-            Found::Counts(_) | Found::Channel { .. } => 0,
+            Found::Counts(_) | Found::Channel { .. } | Found::Claim(_) => 0,
         };
         self.answers.push((to, answer));
     }

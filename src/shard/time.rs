@@ -67,6 +67,7 @@ impl Shard {
         self.close_terminated();
         self.go_on_closing();
         self.forget_cached();
+        self.expire_claims();
     }
 
     fn on_due(&mut self, slot: u32, secs: u32) {
