@@ -9,7 +9,7 @@
 use std::slice;
 use std::sync::Arc;
 
-use crate::app::AppSettings;
+use crate::app::{App, AppSettings};
 use crate::clock::Micros;
 use crate::http::Status;
 use crate::pusher::channel::ChannelName;
@@ -18,9 +18,11 @@ use crate::pusher::json::StringSource;
 use crate::pusher::outbound::{self, write_text_frame};
 use crate::pusher::query::Query;
 use crate::pusher::rest::{self, PublishLimits, QueryFields};
+use crate::shard::claims::Digest;
 use crate::shard::message::{Frame, Origin, Publish, ReplyTo};
 
 use super::counts::{Form, PublishCounts};
+use super::keyed;
 use super::request::{Accepted, Context, OnBody};
 use super::waiting::{Asked, RETRY_SECS, Waiting};
 use super::{Body, Response};
@@ -51,7 +53,7 @@ impl Endpoint {
 }
 
 /// The fields of a publish that stand in the query, kept for a body that turns out to be empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fields {
     name: Option<String>,
     data: Option<String>,
@@ -92,6 +94,24 @@ impl Fields {
     }
 }
 
+/// A publish whose body is whole, not read yet.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'r> {
+    pub(super) app: &'r Arc<App>,
+    pub(super) form: Form,
+    /// Those in the query, in case the body is empty.
+    pub(super) fields: Option<&'r Fields>,
+    pub(super) body: &'r [u8],
+}
+
+/// What has become of a publish.
+pub(super) enum Acted {
+    /// Published, or refused.
+    Done(Response),
+    /// Published; the homes of its channels have been asked for counts.
+    Asked(PublishCounts),
+}
+
 /// The body of a publish whose digest is right.
 pub(super) fn on_body(
     context: &mut Context<'_>,
@@ -100,23 +120,32 @@ pub(super) fn on_body(
     fields: Option<&Fields>,
     reply_to: ReplyTo,
     body: &[u8],
+    md5: Digest,
 ) -> OnBody {
-    let limits = limits(&accepted.app.settings);
-    let mut publish = |events: &[_]| publish(context, accepted, endpoint, reply_to, events);
-    let outcome = match (endpoint, fields) {
-        (Endpoint::Events, Some(fields)) if body.is_empty() => {
-            let channels = fields.channels();
-            rest::Publish::from_query(&fields.lend(&channels), &limits)
-                .map(|event| publish(slice::from_ref(&event)))
-                .map_err(|error| refused(&error))
-        }
-        (Endpoint::Events, _) => rest::Publish::parse(body, &limits)
-            .map(|event| publish(slice::from_ref(&event)))
-            .map_err(|error| refused(&error)),
-        (Endpoint::BatchEvents, _) => rest::parse_batch(body, &limits)
-            .map(|events| publish(&events))
-            .map_err(|error| refused(&error)),
+    let request = Request {
+        app: &accepted.app,
+        form: match endpoint {
+            Endpoint::Events => Form::Channels,
+            Endpoint::BatchEvents => Form::Batch,
+        },
+        fields,
+        body,
     };
+    let wait = |asked| OnBody::Wait(Box::new(Waiting::new(accepted, asked)));
+    let outcome = request.read(|events| {
+        let key = keyed::key_of(accepted.idempotency_key.as_deref(), events)?;
+        if let Some(key) = key {
+            let claimant = keyed::claim(context, &request, reply_to, &key, md5);
+            return Ok(wait(Asked::Claim(claimant)));
+        }
+        Ok(match request.act(context, reply_to, events) {
+            Acted::Done(response) => OnBody::Respond(response),
+            Acted::Asked(counts) => wait(Asked::Counts {
+                counts,
+                claim: None,
+            }),
+        })
+    });
     outcome.unwrap_or_else(OnBody::Respond)
 }
 
@@ -140,65 +169,88 @@ fn refused(error: &rest::Error<'_>) -> Response {
     Response::error(status, error.slug(), error)
 }
 
-fn publish(
-    context: &mut Context<'_>,
-    accepted: &Accepted,
-    endpoint: Endpoint,
-    reply_to: ReplyTo,
-    events: &[rest::Publish<'_>],
-) -> OnBody {
-    let form = match endpoint {
-        Endpoint::Events => Form::Channels,
-        Endpoint::BatchEvents => Form::Batch,
-    };
-    let app = &accepted.app;
-    let asks = events.iter().any(|event| event.info.is_some());
-    let mut counts = asks.then(|| PublishCounts::new(form));
-    let mut publishes = Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());
-    for event in events {
-        let tags = match app.settings.tag_filtering {
-            true => TagSet::new(&event.tags),
-            false => TagSet::default(),
-        };
-        for (nth, channel) in event.channels.iter().enumerate() {
-            let chars_max = app.settings.channel_name_chars_max as usize;
-            let name = ChannelName::parse(channel, chars_max)
-                .expect("`rest` has parsed every name of an event with the same limit");
-            let ask = counts
-                .as_mut()
-                // Of several channels of an event in a batch, `info` describes the first.
-                .filter(|_| form == Form::Channels || nth == 0)
-                .and_then(|counts| counts.add(name, event.info.unwrap_or_default(), &app.settings));
-            publishes.push(Publish {
-                app: app.index,
-                hash: context.shard.hash(app.index, channel),
-                channel: channel.as_ref().into(),
-                frame: frame(event, channel, context.shard.moment(), tags.clone()),
-                except: event.except,
-                origin: Origin::Api,
-                cached: name.is_cache(),
-                ask: ask.map(|index| (reply_to, index)),
-                webhook: None,
-            });
+impl Request<'_> {
+    /// Reads the events and does something with them; the answer, if they cannot be read.
+    pub(super) fn read<R>(
+        &self,
+        act: impl FnOnce(&[rest::Publish<'_>]) -> Result<R, Response>,
+    ) -> Result<R, Response> {
+        let limits = limits(&self.app.settings);
+        match (self.form, self.fields) {
+            (Form::Channels, Some(fields)) if self.body.is_empty() => {
+                let channels = fields.channels();
+                let event = rest::Publish::from_query(&fields.lend(&channels), &limits);
+                act(slice::from_ref(&event.map_err(|error| refused(&error))?))
+            }
+            (Form::Channels, _) => {
+                let event = rest::Publish::parse(self.body, &limits);
+                act(slice::from_ref(&event.map_err(|error| refused(&error))?))
+            }
+            (Form::Batch, _) => {
+                let events = rest::parse_batch(self.body, &limits);
+                act(&events.map_err(|error| refused(&error))?)
+            }
         }
     }
-    if context.shard.on_publish(publishes).is_err() {
-        let text = "The server is overloaded: nothing was published.";
-        return OnBody::Respond(Response::unavailable(text, RETRY_SECS));
-    }
-    let Some(counts) = counts else {
-        return OnBody::Respond(published(context, endpoint));
-    };
-    match counts.response() {
-        Some(response) => OnBody::Respond(response),
-        None => OnBody::Wait(Box::new(Waiting::new(accepted, Asked::Counts(counts)))),
+
+    /// Publishes the events, all or none.
+    pub(super) fn act(
+        &self,
+        context: &mut Context<'_>,
+        reply_to: ReplyTo,
+        events: &[rest::Publish<'_>],
+    ) -> Acted {
+        let (app, form) = (self.app, self.form);
+        let asks = events.iter().any(|event| event.info.is_some());
+        let mut counts = asks.then(|| PublishCounts::new(form));
+        let channels = events.iter().map(|event| event.channels.len()).sum();
+        let mut publishes = Vec::with_capacity(channels);
+        for event in events {
+            let tags = match app.settings.tag_filtering {
+                true => TagSet::new(&event.tags),
+                false => TagSet::default(),
+            };
+            for (nth, channel) in event.channels.iter().enumerate() {
+                let chars_max = app.settings.channel_name_chars_max as usize;
+                let name = ChannelName::parse(channel, chars_max)
+                    .expect("`rest` has parsed every name of an event with the same limit");
+                let info = event.info.unwrap_or_default();
+                let ask = counts
+                    .as_mut()
+                    // Of several channels of an event in a batch, `info` describes the first.
+                    .filter(|_| form == Form::Channels || nth == 0)
+                    .and_then(|counts| counts.add(name, info, &app.settings));
+                publishes.push(Publish {
+                    app: app.index,
+                    hash: context.shard.hash(app.index, channel),
+                    channel: channel.as_ref().into(),
+                    frame: frame(event, channel, context.shard.moment(), tags.clone()),
+                    except: event.except,
+                    origin: Origin::Api,
+                    cached: name.is_cache(),
+                    ask: ask.map(|index| (reply_to, index)),
+                    webhook: None,
+                });
+            }
+        }
+        if context.shard.on_publish(publishes).is_err() {
+            let text = "The server is overloaded: nothing was published.";
+            return Acted::Done(Response::unavailable(text, RETRY_SECS));
+        }
+        let Some(counts) = counts else {
+            return Acted::Done(published(context, form));
+        };
+        match counts.response() {
+            Some(response) => Acted::Done(response),
+            None => Acted::Asked(counts),
+        }
     }
 }
 
 /// The answer without counts.
-fn published(context: &Context<'_>, endpoint: Endpoint) -> Response {
-    match endpoint {
-        Endpoint::Events if !context.settings.events_response_empty => Response::OK_TRUE,
+fn published(context: &Context<'_>, form: Form) -> Response {
+    match form {
+        Form::Channels if !context.settings.events_response_empty => Response::OK_TRUE,
         _ => Response::new(Status::Ok, Body::JsonFixed("{}")),
     }
 }

@@ -19,6 +19,7 @@ pub mod cors;
 mod counts;
 mod events;
 pub mod health;
+mod keyed;
 mod listing;
 pub mod request;
 pub mod route;
@@ -31,7 +32,7 @@ pub mod waiting;
 pub use request::{Accepted, Collecting, Context, OnBody, OnHead, Settings, on_body, on_head};
 pub use route::{Refusal, Route};
 pub use upgrade::Upgrade;
-pub use waiting::{OnAnswer, Waiting};
+pub use waiting::{OnAnswer, Waiting, on_stray_answer};
 
 /// An answer, not yet bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,14 +63,18 @@ pub enum Body {
 }
 
 impl Body {
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::None => b"",
+            Self::OkTrue => response::OK_TRUE.as_bytes(),
+            Self::JsonFixed(text) | Self::Text(text) => text.as_bytes(),
+            Self::Json(text) => text,
+        }
+    }
+
     /// How many bytes it has.
     pub fn bytes(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::OkTrue => response::OK_TRUE.len(),
-            Self::JsonFixed(text) | Self::Text(text) => text.len(),
-            Self::Json(text) => text.len(),
-        }
+        self.as_bytes().len()
     }
 }
 

@@ -75,7 +75,7 @@ pub enum OnHead {
 #[derive(Debug)]
 pub enum OnBody {
     Respond(Response),
-    /// The answer needs what the homes of channels know.
+    /// The answer needs what homes know.
     Wait(Box<Waiting>),
 }
 
@@ -84,6 +84,8 @@ pub enum OnBody {
 pub struct Accepted {
     pub(super) app: Arc<App>,
     pub(super) framing: KeptFraming,
+    /// The value of `X-Idempotency-Key`.
+    pub(super) idempotency_key: Option<Box<[u8]>>,
     body_md5: Option<[u8; 16]>,
     length: BodyLength,
     bytes_max: u64,
@@ -207,6 +209,10 @@ fn accept(
     Ok(OnHead::Accept(Accepted {
         app: Arc::clone(app),
         framing: KeptFraming::of(head, &context.settings.cors_origins),
+        idempotency_key: match head.has_idempotency_key {
+            true => head.header("X-Idempotency-Key").next().map(Box::from),
+            false => None,
+        },
         body_md5: authentic.body_md5,
         length: head.body,
         bytes_max,
@@ -257,7 +263,7 @@ fn on_digested(
     let outcome = auth::check_body(accepted.body_md5, body, md5)
         .and_then(|()| take_budget(context, accepted))
         .map_or_else(OnBody::Respond, |rate| {
-            let outcome = act(context, accepted, reply_to, body);
+            let outcome = act(context, accepted, reply_to, body, md5);
             outcome.with_rate(rate)
         });
     let counters = context.shard.counters.app(accepted.app.index);
@@ -286,7 +292,13 @@ fn take_budget(context: &mut Context<'_>, accepted: &Accepted) -> Result<Rate, R
     taken.map_err(Response::rate_limited)
 }
 
-fn act(context: &mut Context<'_>, accepted: &Accepted, reply_to: ReplyTo, body: &[u8]) -> OnBody {
+fn act(
+    context: &mut Context<'_>,
+    accepted: &Accepted,
+    reply_to: ReplyTo,
+    body: &[u8],
+    md5: [u8; 16],
+) -> OnBody {
     match &accepted.wanted {
         Wanted::Publish(endpoint, fields) => events::on_body(
             context,
@@ -295,6 +307,7 @@ fn act(context: &mut Context<'_>, accepted: &Accepted, reply_to: ReplyTo, body: 
             fields.as_deref(),
             reply_to,
             body,
+            md5,
         ),
         Wanted::TerminateUser(user_id) => users::terminate(context, &accepted.app, user_id),
         Wanted::Query(query) => channels::on_query(context, accepted, query, reply_to),

@@ -35,6 +35,8 @@ pub(super) struct Server {
     pub(super) settings: Settings,
     pub(super) draining: bool,
     pub(super) stalled: bool,
+    /// What the shard sees of itself.
+    peer: Peer,
     /// The connection that all requests come from.
     conn: SessionKey,
 }
@@ -76,6 +78,7 @@ impl Server {
             },
             draining: false,
             stalled: false,
+            peer: Peer::default(),
             conn,
         }
     }
@@ -176,6 +179,23 @@ impl Server {
         }
     }
 
+    /// Carries messages until there are none, but leaves answers where they are; how many events
+    /// were among them.
+    pub(super) fn carry(&mut self) -> usize {
+        let mut published = 0;
+        loop {
+            while let Some(message) = self.shard.outgoing(0).list.pop_front() {
+                published += usize::from(matches!(message, ShardMessage::Publish(_)));
+                self.shard.on_message(message);
+            }
+            self.shard.fence();
+            self.shard.begin_turn([self.peer].into_iter());
+            if self.shard.leftovers() == 0 && !self.shard.has_work() {
+                return published;
+            }
+        }
+    }
+
     /// What has been published since the last call.
     pub(super) fn published(&mut self) -> Vec<Publish> {
         let messages = self.shard.outgoing(0).list.drain(..);
@@ -193,13 +213,10 @@ impl Server {
         self.published().into_iter().map(text).collect()
     }
 
-    /// Homes refuse publishes from now on.
-    pub(super) fn congest(&mut self) {
-        let peer = Peer {
-            congested: true,
-            ..Peer::default()
-        };
-        self.shard.begin_turn([peer].into_iter());
+    /// Homes refuse publishes from now on, or take them again.
+    pub(super) fn congest(&mut self, congested: bool) {
+        self.peer.congested = congested;
+        self.shard.begin_turn([self.peer].into_iter());
     }
 
     /// A channel has subscribers.

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_home_without_room_is_an_answer_and_nothing_is_queued() {
         let mut server = Server::new();
-        server.congest();
+        server.congest(true);
         let response = server.post(&path("u1"), "{}");
         assert_eq!(response.status.code(), 503);
         assert_eq!(response.retry_after_secs, Some(1));

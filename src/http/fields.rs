@@ -34,6 +34,8 @@ pub(super) struct Known {
     /// `Connection: close`.
     pub(super) close: bool,
     pub(super) expect_continue: bool,
+    /// There is an `X-Idempotency-Key`, and it is worth looking for.
+    pub(super) idempotency_key: bool,
     /// `Upgrade: websocket` and `Connection: upgrade`.
     pub(super) websocket: bool,
 }
@@ -49,6 +51,7 @@ impl Known {
         let mut chunked = false;
         let mut close = false;
         let mut expect_continue = false;
+        let mut idempotency_key = false;
         let (mut upgrade, mut websocket) = (false, false);
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -80,6 +83,7 @@ impl Known {
                     }
                     chunked = true;
                 }
+                17 if is("X-Idempotency-Key") => idempotency_key = true,
                 _ => {}
             }
         }
@@ -97,6 +101,7 @@ impl Known {
             body,
             close,
             expect_continue,
+            idempotency_key,
             websocket: upgrade && websocket,
         })
     }

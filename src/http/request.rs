@@ -93,6 +93,8 @@ pub struct Head<'b> {
     pub keep_alive: bool,
     /// `Expect: 100-continue`, from an HTTP/1.1 client.
     pub expect_continue: bool,
+    /// There is an `X-Idempotency-Key`: for most requests `header` need not look for it.
+    pub has_idempotency_key: bool,
     /// A GET of HTTP/1.1 with `Upgrade: websocket` and `Connection: upgrade`, both as
     /// case-insensitive tokens of a list. Whether the handshake is a good one is for `ws` to say.
     pub websocket_upgrade: bool,
@@ -162,6 +164,7 @@ impl<'b> Head<'b> {
             body: known.body,
             keep_alive: http11 && !known.close,
             expect_continue: http11 && known.expect_continue,
+            has_idempotency_key: known.idempotency_key,
             websocket_upgrade: http11 && method == Method::Get && known.websocket,
             fields,
         })

@@ -40,7 +40,7 @@ impl Worker {
         if self.shard.borrow().phase(slot) == Phase::Closing {
             return self.shut_down(slot);
         }
-        let Some(http) = self.inputs.borrow_mut().take_http(slot) else {
+        let Some(mut http) = self.inputs.borrow_mut().take_http(slot) else {
             return;
         };
         let left = self.shard.borrow().secs_until(http.deadline_secs);
@@ -48,9 +48,9 @@ impl Worker {
             self.shard.borrow_mut().expire_in(slot, left);
             return self.inputs.borrow_mut().put_http(slot, http);
         }
-        match &http.stage {
+        match &mut http.stage {
             Stage::Waiting(waiting) => {
-                let response = waiting.expired();
+                let response = self.serve(slot, |context, _| waiting.expired(context.shard));
                 self.after_waiting(slot, http, &response);
             }
             Stage::Proxied => self.shut_down(slot),

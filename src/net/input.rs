@@ -109,10 +109,15 @@ impl Inputs {
         self.by_slot[slot as usize] = Input::Http(Box::new(http));
     }
 
-    /// The connection has ended.
-    pub fn end(&mut self, slot: u32) {
-        if let Input::Http(http) = std::mem::take(&mut self.by_slot[slot as usize]) {
-            self.request_bytes -= http.bytes();
+    /// The connection has ended; the request that waited on it.
+    pub fn end(&mut self, slot: u32) -> Option<Box<Waiting>> {
+        let Input::Http(http) = std::mem::take(&mut self.by_slot[slot as usize]) else {
+            return None;
+        };
+        self.request_bytes -= http.bytes();
+        match http.stage {
+            Stage::Waiting(waiting) => Some(waiting),
+            _ => None,
         }
     }
 

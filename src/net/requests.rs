@@ -66,6 +66,9 @@ impl Worker {
         }
         let too_much = self.is_too_much(&http);
         if too_much && http.is_serving() {
+            if let Stage::Waiting(waiting) = http.stage {
+                waiting.on_gone(&mut self.shard.borrow_mut());
+            }
             let text = "Too many requests are being received, try again.";
             return self.respond(
                 slot,
@@ -234,7 +237,11 @@ impl Worker {
     }
 
     /// A call that may publish: its answer waits for what it publishes (decisions 4).
-    fn serve<R>(&self, slot: u32, call: impl FnOnce(&mut Context<'_>, ReplyTo) -> R) -> R {
+    pub(super) fn serve<R>(
+        &self,
+        slot: u32,
+        call: impl FnOnce(&mut Context<'_>, ReplyTo) -> R,
+    ) -> R {
         let reply_to = {
             let mut shard = self.shard.borrow_mut();
             shard.begin_serving(slot);
@@ -337,13 +344,16 @@ impl Worker {
             slot: to.slot,
             generation: to.generation,
         };
-        if !self.shard.borrow().is_current(key) {
-            return;
-        }
-        let Some(mut http) = self.inputs.borrow_mut().take_http(to.slot) else {
-            return;
+        let is_current = self.shard.borrow().is_current(key);
+        let http = match is_current {
+            true => self.inputs.borrow_mut().take_http(to.slot),
+            false => None,
+        };
+        let Some(mut http) = http else {
+            return api::on_stray_answer(&mut self.shard.borrow_mut(), answer);
         };
         let Stage::Waiting(waiting) = &mut http.stage else {
+            api::on_stray_answer(&mut self.shard.borrow_mut(), answer);
             return self.inputs.borrow_mut().put_http(to.slot, http);
         };
         let outcome = self.serve(to.slot, |context, reply_to| {
@@ -354,9 +364,10 @@ impl Worker {
             OnAnswer::AskedOn => self.set_deadline(to.slot, &mut http, ANSWER_SECS_MAX),
             OnAnswer::Wait => {}
         }
-        match &http.stage {
-            Stage::Waiting(waiting) if self.is_too_much(&http) => {
-                let response = waiting.out_of_room();
+        let too_much = self.is_too_much(&http);
+        match &mut http.stage {
+            Stage::Waiting(waiting) if too_much => {
+                let response = waiting.out_of_room(&mut self.shard.borrow_mut());
                 self.after_waiting(to.slot, http, &response);
             }
             _ => self.inputs.borrow_mut().put_http(to.slot, http),

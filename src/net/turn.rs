@@ -98,7 +98,10 @@ impl Turns {
         self.keys.append(&mut worker.departed.borrow_mut());
         for key in self.keys.drain(..) {
             shard.on_departed(key);
-            worker.inputs.borrow_mut().end(key.slot);
+            let waiting = worker.inputs.borrow_mut().end(key.slot);
+            if let Some(waiting) = waiting {
+                waiting.on_gone(shard);
+            }
             if let Some(stream) = &worker.streams.borrow()[key.slot as usize] {
                 // Whoever awaits writability of it is to look again, and let go.
                 let _ = sys::shutdown_both(std::os::fd::AsRawFd::as_raw_fd(&**stream));

@@ -492,7 +492,7 @@ fn the_answer_to_a_publish_may_be_an_empty_object() {
 #[test]
 fn an_overloaded_home_refuses_the_request_as_a_whole() {
     let mut server = Server::new();
-    server.congest();
+    server.congest(true);
     for info in ["", r#","info":"subscription_count""#] {
         let body = format!(r#"{{"name":"n","channels":["a","b","c"],"data":"1"{info}}}"#);
         let response = server.post(EVENTS, &body);
