@@ -102,6 +102,9 @@ impl World {
                 }
             }
         }
+        for node in &self.nodes {
+            assert_eq!(node.shard.claimed_keys(), 0, "a key is blocked");
+        }
         for channel in 0..self.model.channels.len() {
             self.check_channel(channel, truth.get(&channel).map_or(&[], Vec::as_slice));
         }

@@ -10,9 +10,9 @@ use crate::shard::open::Upgrade;
 use crate::shard::text::Next;
 
 use super::client::{Action, Expect};
+use super::keyed::Question;
 use super::peer::{Input, UPGRADED};
 use super::plan::{APPS, Rule};
-use super::publish::Question;
 use super::text;
 use super::world::World;
 
@@ -154,7 +154,7 @@ impl World {
             }
             Input::Pong => node.shard.on_pong(slot as u32),
             Input::Close(code) => node.shard.on_close(slot as u32, code),
-            Input::Request(request) => self.request(at, slot, &request),
+            Input::Request(request) => self.request(at, slot, request),
             Input::Terminate { number, channel } => self.terminate(at, slot, number, channel),
         }
     }

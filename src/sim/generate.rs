@@ -294,7 +294,10 @@ impl World {
             channels,
             except: self.some_socket_id(),
             info: self.chance.below(3) == 0,
+            key: None,
         };
+        let request = self.perhaps_keyed(request);
+        let number = request.number;
         if let Kind::Publisher(publisher) = &mut self.peers[at].kind {
             publisher.requests.push_back(number);
         }

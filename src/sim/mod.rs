@@ -35,6 +35,7 @@ mod conn;
 mod counts;
 mod generate;
 mod kernel;
+mod keyed;
 mod mesh;
 mod model;
 mod mutations;

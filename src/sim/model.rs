@@ -18,6 +18,7 @@ use crate::shard::message::{Counts, Member, Publish, ReplyTo, SessionKey, ShardM
 
 use super::channel::{Channel, Entry, Kept, Label, User};
 use super::counts::Counting;
+use super::keyed::Keys;
 use super::plan::{APPS, NAMES, USER_NAMES};
 use super::sieve::Tags;
 use super::text;
@@ -69,6 +70,7 @@ pub(super) struct Model {
     answers: HashMap<(u16, u32, u32, u32), Counts>,
     cache_ttl: Duration,
     pub(super) counts: Counting,
+    pub(super) keys: Keys,
 }
 
 /// The names of each app's channels.
@@ -97,6 +99,7 @@ impl Model {
             answers: HashMap::new(),
             cache_ttl: settings.cache_ttl,
             counts: Counting::new(settings.counts),
+            keys: Keys::new(hash_key[0]),
         }
     }
 
@@ -244,6 +247,7 @@ impl Model {
 
     /// An event has entered an inbox that it is for.
     pub(super) fn accept(&mut self, number: u64) {
+        self.keys.on_accepted(number);
         let event = &mut self.events[number as usize];
         event.accepted += 1;
         assert!(

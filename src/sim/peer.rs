@@ -33,12 +33,14 @@ pub(super) enum Input {
 }
 
 /// A publish over HTTP: one event for some channels of an app.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) number: u64,
     pub(super) channels: Vec<usize>,
     pub(super) except: Option<SocketId>,
     pub(super) info: bool,
+    /// Its idempotency key.
+    pub(super) key: Option<u32>,
 }
 
 /// Publishes over one HTTP connection, several requests in flight.
@@ -193,6 +195,9 @@ impl Publisher {
                 "answers out of order"
             );
             match status {
+                "409" => assert!(model.keys.is_contested(number), "409 without a rival"),
+                // Another request with its key may still succeed.
+                "404" | "503" if model.keys.of(number).is_some() => {}
                 "200" => assert!(
                     model.is_accepted(number),
                     "200 before event {number} was accepted"

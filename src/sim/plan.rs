@@ -277,6 +277,8 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
             presence_members_max: MEMBERS_MAX,
             watchlist: true,
             watchlist_users_max: WATCHLIST_USERS_MAX,
+            // Longer than a run: a key whose window is over is another key.
+            idempotency_window: Duration::from_secs(86_400),
             subscription_count: subscription_count(chance),
             tags_in_messages: chance.below(2) == 0,
             webhook_delay: delay(chance),

@@ -8,9 +8,11 @@ use crate::pusher::filter::TagSet;
 use crate::pusher::json::StringSource;
 use crate::pusher::outbound::{self, write_text_frame};
 use crate::pusher::socket_id::SocketId;
-use crate::shard::message::{Frame, Origin, Publish, ReplyTo};
+use crate::shard::claims::Claim;
+use crate::shard::message::{Frame, Origin, Publish, ReplyTo, SessionKey};
 use crate::shard::question::{Answer, Found};
 
+use super::keyed::{self, Question};
 use super::peer::Request;
 use super::plan::{APPS, Rule};
 use super::sieve::Tags;
@@ -21,32 +23,39 @@ use super::world::{Node, World};
 pub(super) const API_EVENT: &str = "e";
 pub(super) const CLIENT_EVENT: &str = "client-e";
 
-/// A publish with `info` whose answers are not complete.
-pub(super) struct Question {
-    number: u64,
-    missing: usize,
-}
-
 impl World {
-    /// A request: accepted or refused at once, answered at once unless it asks for counts.
-    pub(super) fn request(&mut self, at: usize, slot: usize, request: &Request) {
+    /// A request: accepted or refused at once, answered at once unless it asks for counts or has an
+    /// idempotency key.
+    pub(super) fn request(&mut self, at: usize, slot: usize, request: Request) {
+        // As `api` finds it: neither removed nor switched off.
+        let key = APPS[self.model.channels[request.channels[0]].app].1;
+        let node = &mut self.nodes[at];
+        let app = node.shard.apps().by_id(key);
+        if app.is_none_or(|app| !app.settings.enabled) {
+            if request.key.is_none() {
+                self.model.refuse(request.number);
+            }
+            return answer(node, slot, "404", request.number);
+        }
+        match request.key {
+            Some(key) => self.claim(at, slot, key, request),
+            None => self.publish(at, slot, &request, None),
+        }
+    }
+
+    /// Publishes, and settles a claim with the answer.
+    pub(super) fn publish(
+        &mut self,
+        at: usize,
+        slot: usize,
+        request: &Request,
+        claim: Option<Claim>,
+    ) {
         let node = &mut self.nodes[at];
         let Some(task) = node.tasks[slot].as_mut() else {
             return;
         };
-        let generation = task.key.generation;
-        let to = ReplyTo {
-            shard: at as u16,
-            slot: slot as u32,
-            generation,
-        };
-        // As `api` finds it: neither removed nor switched off.
-        let key = APPS[self.model.channels[request.channels[0]].app].1;
-        let app = node.shard.apps().by_id(key);
-        if app.is_none_or(|app| !app.settings.enabled) {
-            self.model.refuse(request.number);
-            return answer(node, slot, "404", request.number);
-        }
+        let to = reply_to(at, task.key);
         let publishes = request.channels.iter().zip(0..).map(|(&channel, nth)| {
             let channel = &self.model.channels[channel];
             let app = APPS[channel.app].0;
@@ -67,16 +76,19 @@ impl World {
         let publishes = publishes.collect();
         node.shard.begin_serving(slot as u32);
         let accepted = node.shard.on_publish(publishes).is_ok();
-        if !accepted {
-            self.model.refuse(request.number);
-            answer(node, slot, "503", request.number);
-        } else if request.info {
-            task.question = Some(Question {
+        if accepted && request.info {
+            task.question = Some(Question::Counts {
                 number: request.number,
                 missing: request.channels.len(),
+                claim,
             });
         } else {
-            answer(node, slot, "200", request.number);
+            if !accepted && request.key.is_none() {
+                self.model.refuse(request.number);
+            }
+            let status = if accepted { "200" } else { "503" };
+            keyed::settle(&mut node.shard, claim, accepted, request.number);
+            answer(node, slot, status, request.number);
         }
         self.nodes[at].shard.end_serving();
         for (&channel, nth) in request.channels.iter().zip(0..).filter(|_| accepted) {
@@ -107,12 +119,14 @@ impl World {
         }
     }
 
-    /// The counts of one channel have come for a request that waits for them.
-    pub(super) fn on_answer(&mut self, at: usize, to: ReplyTo, found: &Answer) {
-        let expected = self.model.answer(to, found.index);
-        let Found::Counts(counts) = found.found else {
-            panic!("not what a publish asks for: {found:?}")
+    /// A home has answered a request that waits for it.
+    pub(super) fn on_answer(&mut self, at: usize, to: ReplyTo, answered: Answer) {
+        let counts = match answered.found {
+            Found::Counts(counts) => counts,
+            Found::Claim(claimed) => return self.on_claimed(at, to, claimed),
+            found => panic!("not what a publish asks for: {found:?}"),
         };
+        let expected = self.model.answer(to, answered.index);
         assert_eq!(
             (counts.subscriptions, counts.users.unwrap_or(0)),
             (expected.subscriptions, expected.users.unwrap_or(0))
@@ -122,14 +136,22 @@ impl World {
         let Some(task) = task.filter(|task| task.key.generation == to.generation) else {
             return;
         };
-        let Some(question) = &mut task.question else {
+        let Some(Question::Counts {
+            number,
+            missing,
+            claim,
+        }) = &mut task.question
+        else {
             return;
         };
-        question.missing -= 1;
-        if question.missing == 0 {
-            let number = question.number;
+        *missing -= 1;
+        if *missing == 0 {
+            let (number, claim) = (*number, claim.take());
             task.question = None;
+            node.shard.begin_serving(to.slot);
+            keyed::settle(&mut node.shard, claim, true, number);
             answer(node, to.slot as usize, "200", number);
+            node.shard.end_serving();
         }
     }
 }
@@ -142,6 +164,15 @@ fn frame(channel: &str, data: &str, tags: Tags) -> Arc<Frame> {
         outbound::event(out, name, channel, data, None);
     });
     Frame::published(bytes, Micros::default(), TagSet::new(&tags.pairs()))
+}
+
+/// What the answers to a connection are addressed to.
+pub(super) fn reply_to(at: usize, key: SessionKey) -> ReplyTo {
+    ReplyTo {
+        shard: at as u16,
+        slot: key.slot,
+        generation: key.generation,
+    }
 }
 
 pub(super) fn answer(node: &mut Node, slot: usize, status: &str, number: u64) {

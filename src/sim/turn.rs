@@ -84,6 +84,7 @@ impl World {
                 self.nodes[at].departed.push(key);
             } else {
                 self.nodes[at].shard.on_departed(key);
+                self.give_up(at, key);
             }
         }
     }
@@ -232,7 +233,7 @@ impl World {
             self.resume(at, key);
         }
         for (to, answer) in answers {
-            self.on_answer(at, to, &answer);
+            self.on_answer(at, to, answer);
         }
         for key in expired {
             let task = self.nodes[at].tasks[key.slot as usize].as_ref();
