@@ -75,6 +75,21 @@ fn a_repeat_is_answered_as_the_first_and_publishes_nothing() {
 }
 
 #[test]
+fn a_repeat_counts_as_a_request_and_says_what_is_left() {
+    on_shards(|server| {
+        let request = keyed(&unique("once-"), &unique("key-"), "1");
+        let mut left = u64::MAX;
+        for _ in 0..3 {
+            let response = ask(server, &request);
+            let remaining = response.header("X-RateLimit-Remaining").expect("a budget");
+            let remaining = remaining.parse().expect("a number");
+            assert!(remaining < left, "{remaining} of {left}");
+            left = remaining;
+        }
+    });
+}
+
+#[test]
 fn counts_are_repeated_byte_for_byte() {
     on_shards(|server| {
         let (channel, key) = (unique("once-"), unique("key-"));
