@@ -33,7 +33,7 @@ pub(crate) fn defaults() -> Loaded {
             descriptors_max: 1 << 20,
         },
     };
-    config::load(sources).expect("the defaults are a whole configuration")
+    config::load(&sources).expect("the defaults are a whole configuration")
 }
 
 impl Stand {
