@@ -204,9 +204,17 @@ pub struct Homes {
     stamp: u64,
     /// Channels ever made.
     births: u64,
+    /// Rounds of watching ever begun, of all users: a user's own count would go with the user.
+    watch_rounds: u32,
 }
 
 impl Homes {
+    /// The number of a round of watching, never given before.
+    pub(super) fn begin_watch_round(&mut self) -> u32 {
+        self.watch_rounds = self.watch_rounds.wrapping_add(1);
+        self.watch_rounds
+    }
+
     pub(super) fn table(&mut self, app: u32) -> &mut ChannelTable<HomeChannel> {
         if self.apps.len() <= app as usize {
             self.apps

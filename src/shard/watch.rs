@@ -105,9 +105,10 @@ impl Shard {
         ticket: Ticket,
         list: Option<&[Arc<ChannelKey>]>,
     ) {
+        let round = self.homes.begin_watch_round();
         let watching = &mut self.homes.find_or_insert(user).user_mut().watching;
         let changes = match list {
-            Some(list) => watching.set(ticket, list),
+            Some(list) => watching.set(ticket, list, round),
             None => watching.remove(ticket.session),
         };
         self.ask_homes(user, changes.added, true, changes.round);

@@ -116,15 +116,15 @@ pub(super) enum Heard {
 pub(super) struct Watching {
     lists: HashMap<SessionKey, List>,
     targets: ChannelTable<Target>,
-    rounds: u32,
 }
 
 impl Watching {
-    /// A connection has a list, instead of the one that it may have had. `keys` are distinct.
-    pub(super) fn set(&mut self, ticket: Ticket, keys: &[Arc<ChannelKey>]) -> Changes {
-        self.rounds = self.rounds.wrapping_add(1);
+    /// A connection has a list, instead of the one that it may have had. `keys` are distinct;
+    /// `round` is given once by the home, whatever users it forgets meanwhile, or word of an earlier
+    /// life of this user would answer for a later one.
+    pub(super) fn set(&mut self, ticket: Ticket, keys: &[Arc<ChannelKey>], round: u32) -> Changes {
         let mut changes = Changes {
-            round: self.rounds,
+            round,
             ..Changes::default()
         };
         let before = self.lists.remove(&ticket.session);
@@ -139,7 +139,7 @@ impl Watching {
                 changes.added.push(Arc::clone(key));
                 self.targets.insert(Target {
                     key: Arc::clone(key),
-                    round: changes.round,
+                    round,
                     lists: 0,
                     is_online: None,
                     waiting: Vec::new(),
@@ -286,7 +286,9 @@ mod tests {
 
     fn set(watching: &mut Watching, ticket: Ticket, users: &[&str]) -> Changes {
         let keys: Vec<_> = users.iter().map(|user| key(user)).collect();
-        watching.set(ticket, &keys)
+        // No two of a test have the same number.
+        let round = ticket.session.slot * 100 + ticket.subscription;
+        watching.set(ticket, &keys, round)
     }
 
     fn state(watching: &Watching, slot: u32) -> Option<String> {
