@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use support::metrics::Scrape;
 use support::receiver::ALL;
 use support::server::{for_shards_at_once, with_shown_log};
 use support::{A, Client, Config, Publisher, Receiver, Reply, Server, WAIT};
@@ -127,7 +128,8 @@ fn what_a_dead_receiver_is_owed_is_bounded_and_the_newest_of_it() {
         queue_max = 100\nqueue_bytes_max = 262144";
     let endpoint = receiver.endpoint(&["client_event"], lines);
     let own = "client_events_per_sec = 1000000\nwebhook_batch_events_max = 10";
-    let server = Server::start(&Config::only(&A, &format!("{own}\n{endpoint}")), 2);
+    let config = Config::only(&A, &format!("{own}\n{endpoint}")).set("metrics_port", 0);
+    let server = Server::start(&config, 2);
     let mut client = Client::connect(&server);
     client.subscribe_private("private-x");
     let before = server.resident_bytes();
@@ -146,6 +148,14 @@ fn what_a_dead_receiver_is_owed_is_bounded_and_the_newest_of_it() {
     client.sync();
     let more = server.resident_bytes().saturating_sub(before);
     assert!(more < 24 << 20, "{more}");
+    // All that were dropped are counted, whatever was full.
+    let count = |scrape: &Scrape, name: &str| scrape.sum(&format!("shardcast_webhook_{name}"), &[]);
+    let all =
+        |scrape: &Scrape| count(scrape, "events_pending") + count(scrape, "events_dropped_total");
+    let scrape = Scrape::until(&server, |scrape| {
+        all(scrape) == 8_000.0 && count(scrape, "attempts_failed_total") >= 1.0
+    });
+    assert!(count(&scrape, "events_pending") <= 120.0);
     // The last one is among what comes after all.
     dead.store(false, Ordering::Release);
     let number = |event: &Value| -> usize {
