@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::app::AppTable;
+use crate::app::{App, AppTable};
 use crate::pusher::error::CloseReason;
 
 use super::Shard;
@@ -28,7 +28,15 @@ impl Shard {
         let begun = closing.filter(|&app| before.is_live(app));
         self.forgetting
             .extend(begun.map(|app| Forgetting { app, end: None }));
-        self.close_apps();
+        // What an earlier table has begun goes on by itself.
+        let was_open = |app: &App| {
+            let earlier = before.by_index(app.index);
+            before.is_live(app.index) && earlier.is_some_and(|app| app.settings.enabled)
+        };
+        let closes = |app: &Arc<App>| was_open(app) && self.reason_to_close(app.index).is_some();
+        if self.apps.iter().chain(self.apps.closing()).any(closes) {
+            self.close_apps();
+        }
     }
 
     /// Why sessions of an app are closed, if they are.
