@@ -107,7 +107,7 @@ fn a_budget_is_told_by_every_answer_even_where_nobody_set_one() {
     });
 }
 
-// Case 162; peers 24.
+// Case 162; peers 24, and 3: also the limit of reading is held.
 #[test]
 fn a_used_up_budget_publishes_nothing_and_is_of_one_app_and_one_kind() {
     on_shards_with(&limited(), |server| {
