@@ -267,7 +267,7 @@ rows! { APP, build_app_settings -> AppSettings, App;
     watchlist_users_max = "watchlist_users_max", number(1, 10_000), is("100"),
         "Users of a watchlist; those over it are not watched, and the client gets 4302.";
     subscription_count = "subscription_count", Kind::Choice(&["query", "on", "off"]), is("query"),
-        "Who learns numbers of subscribers: those who ask over HTTP (`query`), clients too (`on`), nobody.";
+        "Who learns subscriber numbers: whoever asks (`query`), clients and webhooks too (`on`), nobody.";
     channel_name_chars_max = "channel_name_chars_max", characters(1, 1_000), is("200"),
         "Length of a channel's name.";
     event_name_chars_max = "event_name_chars_max", characters(1, 1_000), is("200"),
