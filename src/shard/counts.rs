@@ -78,7 +78,8 @@ impl Shard {
         Some(self.tell_count(key, count))
     }
 
-    /// Tells all subscribers and back ends, and opens the window that the next frame may have to wait for.
+    /// Tells all subscribers and back ends, and opens the window that the next frame may have to
+    /// wait for.
     fn tell_count(&mut self, key: &Arc<ChannelKey>, count: u32) -> Arc<Frame> {
         self.notify(key, WebhookEvent::SubscriptionCount(count));
         let frame = Frame::text(|out| outbound::subscription_count(out, &key.name, count));
