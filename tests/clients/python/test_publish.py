@@ -1,4 +1,4 @@
-"""What the `pusher` package for Python publishes and signs, heard by pusher-js.
+"""What the `pusher` package for Python publishes, signs and asks, heard by pusher-js.
 
 The subscriptions are authorised by signatures of the package; the listener is `harness/listen.js`.
 The package takes no app id but digits, so not that of the development app.
@@ -241,6 +241,33 @@ class Publish:
             [["event", "batch", "step", {"n": n}] for n in range(9)],
         )
         self.assertIn(["event", "private-encrypted-batch", "last", "x"], heard)
+
+    def test_questions_are_answered_in_the_form_that_the_package_reads(self):
+        # Peers 18: the package sends the digest of an empty body with every question.
+        self.assertEqual(self.client.channels_info("asked-"), {"channels": {}})
+        self.assertEqual(self.client.users_info("presence-asked"), {"users": []})
+        self.listen("asked-public", "presence-asked", "private-cache-asked")
+        self.assertEqual(self.client.channels_info("asked-"), {"channels": {"asked-public": {}}})
+        self.assertEqual(
+            self.client.channels_info("presence-asked", ["user_count"]),
+            {"channels": {"presence-asked": {"user_count": 1}}},
+        )
+        self.assertEqual(
+            self.client.channel_info("presence-asked", ["user_count", "subscription_count"]),
+            {"occupied": True, "user_count": 1, "subscription_count": 1},
+        )
+        self.assertEqual(self.client.channel_info("asked-nobody"), {"occupied": False})
+        self.assertEqual(self.client.users_info("presence-asked"), {"users": [{"id": "ann"}]})
+        self.client.trigger("private-cache-asked", "price", {"eur": 3})
+        cache = self.client.channel_info("private-cache-asked", ["cache"])["cache"]
+        self.assertEqual(json.loads(cache["data"]), {"eur": 3})
+        for question in (
+            lambda: self.client.channels_info(attributes=["user_count"]),
+            lambda: self.client.channel_info("asked-public", ["user_count"]),
+            lambda: self.client.users_info("asked-public"),
+        ):
+            with self.assertRaisesRegex(PusherBadRequest, "presence"):
+                question()
 
     def test_refusals_raise_what_the_package_documents(self):
         publish = ("refused", "event", "data")
