@@ -58,6 +58,12 @@ pub struct Counters {
     pub terminated: u64,
     /// Cached events that went before their time, for want of room.
     pub cache_evicted: u64,
+    /// Requests to which homes did not answer in time.
+    pub questions_expired: u64,
+    /// Answers to queries that were over their bound.
+    pub answers_too_large: u64,
+    /// Requests ended because the shard had no room to collect them or their answer.
+    pub requests_out_of_room: u64,
     /// Deliveries whose number was not the last plus one: 0 unless the server has a defect.
     pub sequence_gaps: u64,
     /// Webhook events that were held back for a shorter time than they should, for want of room.

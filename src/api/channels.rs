@@ -96,9 +96,8 @@ fn ask_listing(
         return Err(invalid(text));
     }
     check_subscription_count(info, &app.settings)?;
-    let bytes_max = context.settings.query_response_bytes_max;
     let shards = context.shard.shards();
-    let listing = Listing::new(app.index, &query.prefix, info, shards, bytes_max);
+    let listing = Listing::new(app.index, &query.prefix, info, shards);
     for shard in 0..shards {
         let question = listing.question(shard, None);
         context.shard.on_ask(shard, question, reply_to);
@@ -224,7 +223,8 @@ fn data_token(event: &[u8]) -> Option<&str> {
 const USERS_END: &[u8] = b"]}";
 
 /// The answer to a question about the users of a channel.
-pub(super) fn users_found(users: &[MemberUser], bytes_max: usize) -> Response {
+pub(super) fn users_found(context: &mut Context<'_>, users: &[MemberUser]) -> Response {
+    let bytes_max = context.settings.query_response_bytes_max;
     let mut json = br#"{"users":["#.to_vec();
     for (nth, user) in users.iter().enumerate() {
         if nth > 0 {
@@ -237,7 +237,7 @@ pub(super) fn users_found(users: &[MemberUser], bytes_max: usize) -> Response {
         }
         json.push(b'}');
         if json.len() + USERS_END.len() > bytes_max {
-            return too_large(bytes_max, "");
+            return too_large(context, "");
         }
     }
     json.extend_from_slice(USERS_END);
@@ -249,7 +249,9 @@ pub(super) fn ok(json: Vec<u8>) -> Response {
 }
 
 /// An answer over the bound of the configuration.
-pub(super) fn too_large(bytes_max: usize, advice: &str) -> Response {
+pub(super) fn too_large(context: &mut Context<'_>, advice: &str) -> Response {
+    context.shard.counters.answers_too_large += 1;
+    let bytes_max = context.settings.query_response_bytes_max;
     let text = format_args!("The answer would exceed {bytes_max} bytes{advice}.");
     Response::error(Status::BadRequest, "limit_exceeded", text)
 }

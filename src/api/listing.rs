@@ -30,20 +30,18 @@ pub(super) struct Listing {
     info: Info,
     /// The object so far; `None` once it was over the bound.
     json: Option<Vec<u8>>,
-    bytes_max: usize,
     /// Questions without an answer, at most one of each shard.
     unanswered: u16,
 }
 
 impl Listing {
     /// The list of an app's channels, when `shards` are going to be asked.
-    pub(super) fn new(app: u32, prefix: &str, info: Info, shards: u16, bytes_max: usize) -> Self {
+    pub(super) fn new(app: u32, prefix: &str, info: Info, shards: u16) -> Self {
         Self {
             app,
             prefix: prefix.into(),
             info,
             json: Some(BEGIN.to_vec()),
-            bytes_max,
             unanswered: shards,
         }
     }
@@ -74,8 +72,9 @@ impl Listing {
         shard: ShardId,
         page: &Page,
     ) -> OnAnswer {
+        let bytes_max = context.settings.query_response_bytes_max;
         for (key, counts) in &page.channels {
-            self.write(&key.name, *counts);
+            self.write(&key.name, *counts, bytes_max);
         }
         if let Some(place) = page.next.filter(|_| self.json.is_some()) {
             let question = self.question(shard, Some(place));
@@ -84,17 +83,14 @@ impl Listing {
         }
         self.unanswered -= 1;
         match self.unanswered {
-            0 => OnAnswer::Respond(self.response()),
+            0 => OnAnswer::Respond(self.response(context)),
             _ => OnAnswer::Wait,
         }
     }
 
-    fn response(&mut self) -> Response {
+    fn response(&mut self, context: &mut Context<'_>) -> Response {
         match self.json.take() {
-            None => too_large(
-                self.bytes_max,
-                "; a longer 'filter_by_prefix' asks for less",
-            ),
+            None => too_large(context, "; a longer 'filter_by_prefix' asks for less"),
             Some(mut json) => {
                 json.extend_from_slice(END);
                 ok(json)
@@ -103,7 +99,7 @@ impl Listing {
     }
 
     /// Adds a channel. Nothing in its name needs escaping.
-    fn write(&mut self, name: &str, counts: Counts) {
+    fn write(&mut self, name: &str, counts: Counts, bytes_max: usize) {
         let Some(json) = &mut self.json else { return };
         if json.len() > BEGIN.len() {
             json.push(b',');
@@ -118,7 +114,7 @@ impl Listing {
             counts,
         );
         json.push(b'}');
-        if json.len() + END.len() > self.bytes_max {
+        if json.len() + END.len() > bytes_max {
             self.json = None;
         }
     }

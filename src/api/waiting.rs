@@ -96,7 +96,6 @@ impl Waiting {
         answer: Answer,
     ) -> OnAnswer {
         let Answer { index, found } = answer;
-        let bytes_max = context.settings.query_response_bytes_max;
         let response = match (&mut self.asked, found) {
             (Asked::Counts { counts, claim }, Found::Counts(found)) => {
                 let response = counts.on_answer(index, found);
@@ -123,7 +122,7 @@ impl Waiting {
             (Asked::Channel(info), Found::Channel { counts, cached }) => {
                 Some(channels::channel_found(*info, counts, cached.as_ref()))
             }
-            (Asked::Users, Found::Users(users)) => Some(channels::users_found(&users, bytes_max)),
+            (Asked::Users, Found::Users(users)) => Some(channels::users_found(context, &users)),
             // Nobody has asked for this.
             (_, found) => {
                 on_stray_answer(context.shard, Answer { index, found });
@@ -136,6 +135,7 @@ impl Waiting {
     /// Not all homes have answered in time. Ends the connection: an answer that comes yet must not
     /// meet its next question.
     pub fn expired(&mut self, shard: &mut Shard) -> Response {
+        shard.counters.questions_expired += 1;
         self.settle(shard);
         self.unavailable(match self.asked {
             Asked::Counts { .. } => "Published, but the channels did not answer in time.",
@@ -149,6 +149,7 @@ impl Waiting {
 
     /// The shard has no room for what this request collects. Ends the connection likewise.
     pub fn out_of_room(&mut self, shard: &mut Shard) -> Response {
+        shard.counters.requests_out_of_room += 1;
         self.settle(shard);
         self.unavailable("Too many requests are being answered, try again.")
     }

@@ -66,6 +66,7 @@ impl Worker {
         }
         let too_much = self.is_too_much(&http);
         if too_much && http.is_serving() {
+            self.shard.borrow_mut().counters.requests_out_of_room += 1;
             if let Stage::Waiting(waiting) = http.stage {
                 waiting.on_gone(&mut self.shard.borrow_mut());
             }

@@ -1,5 +1,5 @@
 use crate::api::testing::*;
-use crate::shard::question::PAGE_CHANNELS_MAX;
+use crate::shard::Budgets;
 
 use super::*;
 
@@ -312,7 +312,7 @@ fn connections_are_those_of_the_app() {
 #[test]
 fn a_long_list_is_fetched_page_by_page() {
     let mut server = Server::new();
-    let count = 2 * PAGE_CHANNELS_MAX + 1;
+    let count = 2 * Budgets::default().page + 1;
     for nth in 0..count {
         server.subscribed(&format!("c{nth}"), 1);
     }
@@ -330,7 +330,7 @@ fn a_long_list_is_fetched_page_by_page() {
 #[test]
 fn an_answer_over_the_bound_is_refused_and_one_at_the_bound_is_not() {
     let mut server = Server::new();
-    let count = PAGE_CHANNELS_MAX + 1;
+    let count = Budgets::default().page + 1;
     for nth in 0..count {
         server.subscribed(&format!("c{nth:05}"), 1);
     }
@@ -355,6 +355,7 @@ fn an_answer_over_the_bound_is_refused_and_one_at_the_bound_is_not() {
             (400, "limit_exceeded".into(), text)
         );
     }
+    assert_eq!(server.shard.counters.answers_too_large, 2);
 }
 
 /// Peers 18: the python library sends the digest of nothing with every GET.

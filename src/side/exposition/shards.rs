@@ -67,7 +67,7 @@ const SHARD_GAUGES: [PerShard; 14] = [
     }),
 ];
 
-const SHARD_COUNTERS: [PerShard; 21] = [
+const SHARD_COUNTERS: [PerShard; 24] = [
     ("shard_accepted_total", "Connections accepted.", |s| {
         s.counters.accepted
     }),
@@ -139,6 +139,21 @@ const SHARD_COUNTERS: [PerShard; 21] = [
         "cache_evicted_total",
         "Cached events that went before their time.",
         |s| s.counters.cache_evicted,
+    ),
+    (
+        "questions_expired_total",
+        "Requests to which homes did not answer in time.",
+        |s| s.counters.questions_expired,
+    ),
+    (
+        "answers_too_large_total",
+        "Answers to queries that were over their bound.",
+        |s| s.counters.answers_too_large,
+    ),
+    (
+        "requests_out_of_room_total",
+        "Requests ended because there was no room to collect them or their answer.",
+        |s| s.counters.requests_out_of_room,
     ),
     (
         "webhook_events_early_total",
