@@ -99,6 +99,8 @@ pub struct Budgets {
     pub expansions: usize,
     /// Subscriptions of leaving sessions.
     pub leaving: usize,
+    /// Places of a table that one page of a listing looks at (decisions 9).
+    pub page: usize,
     /// Due entries of the wheel.
     pub due: usize,
     /// Slots that a spread looks at.
@@ -113,6 +115,7 @@ impl Default for Budgets {
     fn default() -> Self {
         Self {
             messages: 1024,
+            page: 4096,
             expansions: 65_536,
             leaving: 4096,
             due: 1024,

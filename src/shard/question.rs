@@ -6,7 +6,7 @@
 //! is others' business.
 //!
 //! Invariant: answering one question is a bounded part of a turn. A count is O(1) in subscribers, a
-//! page of a listing looks at [`PAGE_CHANNELS_MAX`] channels, and what is walked counts among the
+//! page of a listing looks at a bounded number of channels, and what is walked counts among the
 //! turn's expansions.
 
 use std::sync::Arc;
@@ -18,9 +18,6 @@ use super::claims::{Claimed, ClaimedKey};
 use super::message::{Counts, Frame, ReplyTo, ShardId, ShardMessage};
 
 pub use super::homes::Place;
-
-/// Channels that one question of a listing looks at (decisions 9).
-pub const PAGE_CHANNELS_MAX: usize = 4096;
 
 /// What a request wants to know of a home.
 #[derive(Debug)]
@@ -134,7 +131,8 @@ impl Shard {
             // While another holds the claim there is no answer.
             About::Claim(key) => return self.on_claim_at_home(app, key, (from, index)),
             About::Listing { prefix, from } => {
-                let (page, walked) = self.homes.page(app, &prefix, from, PAGE_CHANNELS_MAX);
+                let walk_max = self.settings.budgets.page.max(1);
+                let (page, walked) = self.homes.page(app, &prefix, from, walk_max);
                 self.expanded += walked;
                 Found::Page(page)
             }
@@ -159,6 +157,8 @@ impl Shard {
     }
 
     fn find_channel(&mut self, app: u32, hash: u64, name: &str, cache: bool) -> Found {
+        // What an app that is going has cached is dropped, if not yet then soon.
+        let cache = cache && self.apps.is_live(app);
         if cache {
             self.expire_cached();
         }
@@ -233,13 +233,13 @@ mod tests {
             ("#", &[][..]),
             ("a-22", &[][..]),
         ] {
-            let (page, walked) = homes.page(1, prefix, None, PAGE_CHANNELS_MAX);
+            let (page, walked) = homes.page(1, prefix, None, 4096);
             assert_eq!(
                 (names(&page), page.next, walked),
                 (expected.to_vec(), None, 4)
             );
         }
-        assert_eq!(homes.page(9, "", None, PAGE_CHANNELS_MAX).1, 0);
+        assert_eq!(homes.page(9, "", None, 4096).1, 0);
     }
 
     #[test]

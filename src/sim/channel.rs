@@ -77,6 +77,8 @@ pub(super) struct Channel {
     pub(super) recounted: bool,
     /// Subscriptions that the home was told of, by shard.
     pub(super) told: Vec<u32>,
+    /// How often it has become occupied.
+    pub(super) life: u64,
     /// The last event of the API that the home has taken, and when it expires.
     pub(super) cached: Option<(Kept, Now)>,
     /// Nothing is kept any more: the home knows that the app was removed.
@@ -112,6 +114,7 @@ impl Channel {
             counted: false,
             recounted: false,
             told: vec![0; usize::from(shards)],
+            life: 0,
             cached: None,
             dropped: false,
             terminations: Vec::new(),

@@ -156,6 +156,7 @@ impl World {
             Input::Close(code) => node.shard.on_close(slot as u32, code),
             Input::Request(request) => self.request(at, slot, request),
             Input::Terminate { number, channel } => self.terminate(at, slot, number, channel),
+            Input::Query { number, subject } => self.query(at, slot, number, subject),
         }
     }
 

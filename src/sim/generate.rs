@@ -13,6 +13,7 @@ use super::kernel::Mood;
 use super::peer::{Input, Kind, Peer, Publisher, Request};
 use super::plan::APPS;
 use super::publish::{API_EVENT, CLIENT_EVENT};
+use super::query::{PREFIXES, Subject};
 use super::sieve::{Sieve, Tags};
 use super::text;
 use super::world::World;
@@ -267,6 +268,9 @@ impl World {
         if self.chance.below(16) == 0 {
             return self.some_termination(at);
         }
+        if self.chance.below(4) == 0 {
+            return self.some_query(at);
+        }
         let app = self.chance.below(APPS.len());
         let name = self.some_channel();
         let mut channels = Vec::new();
@@ -302,6 +306,29 @@ impl World {
             publisher.requests.push_back(number);
         }
         self.peers[at].to_server.push_back(Input::Request(request));
+    }
+
+    /// A publisher asks something.
+    fn some_query(&mut self, at: usize) {
+        let channel = self.some_channel();
+        let (app, prefix) = (
+            self.chance.below(APPS.len()),
+            self.chance.below(PREFIXES.len()),
+        );
+        let also = self.chance.below(2) == 0;
+        let subject = match self.chance.below(3) {
+            0 => Subject::Listing(app, PREFIXES[prefix]),
+            1 if self.model.channels[channel].is_presence() => Subject::Users(channel, also),
+            _ => Subject::Channel(channel, also),
+        };
+        self.queries += 1;
+        let number = self.queries;
+        if let Kind::Publisher(publisher) = &mut self.peers[at].kind {
+            publisher.requests.push_back(number);
+        }
+        self.peers[at]
+            .to_server
+            .push_back(Input::Query { number, subject });
     }
 
     /// The id of somebody here or gone, or of nobody.

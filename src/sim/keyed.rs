@@ -15,6 +15,7 @@ use crate::shard::message::{ReplyTo, SessionKey};
 use super::peer::Request;
 use super::plan::APPS;
 use super::publish::{answer, reply_to};
+use super::query::Query;
 use super::world::World;
 
 /// Requests with a key that may be repeated.
@@ -30,6 +31,8 @@ pub(super) enum Question {
         missing: usize,
         claim: Option<Claim>,
     },
+    /// Answers to what it asks.
+    Query(Query),
 }
 
 /// Who has which key, and which event it has been good for.
@@ -156,7 +159,9 @@ impl World {
             (Some(Question::Claim(request)), Claimed::Conflict) => {
                 answer(node, slot, "409", request.number);
             }
-            (Some(Question::Counts { .. }), _) => panic!("an answer that was not asked for"),
+            (Some(Question::Counts { .. } | Question::Query(_)), _) => {
+                panic!("an answer that was not asked for")
+            }
             (None, Claimed::First(claim)) => node.shard.settle_claim(claim, None),
             (None, _) => {}
         }

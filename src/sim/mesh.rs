@@ -66,6 +66,9 @@ impl World {
             if let ShardMessage::Terminate { user } = &message {
                 self.model.on_terminate(at, user);
             }
+            if let ShardMessage::Ask { question, from } = &message {
+                self.model.on_ask_accepted(target, question, *from);
+            }
             if let ShardMessage::Publish(publish) = &message
                 && publish.ask.is_some()
             {

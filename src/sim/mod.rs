@@ -3,8 +3,8 @@
 //! 1. A seed makes a scene (`plan`): settings, budgets of 1 or the defaults, bounds, a few channels
 //!    of two apps, a few users, how many visitors, how unwilling their sockets.
 //! 2. Visitors come and go (`generate`): WebSocket clients subscribe, leave, return, send client
-//!    events, close, vanish while a subscribe is pending; publishers send events over HTTP, several in
-//!    flight.
+//!    events, close, vanish while a subscribe is pending; publishers send events over HTTP and ask
+//!    questions (`query`), several in flight.
 //! 3. Any shard takes the next step of its turn (`turn`, the twin of `net/turn.rs`), so that others
 //!    act between any two of its steps. Tasks (`conn`) read and hold back as `net` does, the carrier
 //!    (`mesh`) fills inboxes of 1, 2 or many slots, the kernel (`kernel`) takes some of the bytes,
@@ -43,6 +43,7 @@ mod peer;
 mod people;
 mod plan;
 mod publish;
+mod query;
 mod reload;
 mod session;
 mod sieve;

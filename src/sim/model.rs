@@ -20,6 +20,7 @@ use super::channel::{Channel, Entry, Kept, Label, User};
 use super::counts::Counting;
 use super::keyed::Keys;
 use super::plan::{APPS, NAMES, USER_NAMES};
+use super::query::Truths;
 use super::sieve::Tags;
 use super::text;
 
@@ -68,6 +69,8 @@ pub(super) struct Model {
     outcomes: HashMap<(SessionKey, u32), Outcome>,
     /// Counts that the answer to a publish will tell.
     answers: HashMap<(u16, u32, u32, u32), Counts>,
+    /// What is true of questions that are under way.
+    pub(super) truths: Truths,
     cache_ttl: Duration,
     pub(super) counts: Counting,
     pub(super) keys: Keys,
@@ -97,6 +100,7 @@ impl Model {
             terminating: HashMap::new(),
             outcomes: HashMap::new(),
             answers: HashMap::new(),
+            truths: Truths::new(),
             cache_ttl: settings.cache_ttl,
             counts: Counting::new(settings.counts),
             keys: Keys::new(hash_key[0]),
@@ -170,6 +174,20 @@ impl Model {
 
     /// A message has its place in the order of its channel.
     fn order(&mut self, message: &ShardMessage) {
+        let (ShardMessage::Interest { channel, .. }
+        | ShardMessage::Join { channel, .. }
+        | ShardMessage::Leave { channel, .. }) = message
+        else {
+            return self.apply(message);
+        };
+        let at = self.at(channel.app, &channel.name);
+        let was_empty = self.channels[at].counts().subscriptions == 0;
+        self.apply(message);
+        let is_empty = self.channels[at].counts().subscriptions == 0;
+        self.channels[at].life += u64::from(was_empty && !is_empty);
+    }
+
+    fn apply(&mut self, message: &ShardMessage) {
         match message {
             ShardMessage::Publish(publish) => self.on_publish(publish),
             ShardMessage::Interest {
@@ -356,6 +374,9 @@ impl Model {
         }
         let (channel, ticket) = match message {
             ShardMessage::Apps(apps) => return self.on_apps_taken(home, apps),
+            ShardMessage::Ask { question, from } => {
+                return self.on_ask_taken(home, question, *from, now);
+            }
             ShardMessage::Publish(publish) if publish.cached => {
                 let at = self.at(publish.app, &publish.channel);
                 if self.channels[at].dropped {

@@ -11,6 +11,7 @@ use crate::ws::frame::{FrameHeader, OpCode};
 
 use super::client::{Action, Client};
 use super::model::Model;
+use super::query::{FOUND, NOT_FOUND, Subject};
 use super::text;
 
 /// The answer to an upgrade, as far as the simulation goes.
@@ -29,6 +30,10 @@ pub(super) enum Input {
     Terminate {
         number: u64,
         channel: usize,
+    },
+    Query {
+        number: u64,
+        subject: Subject,
     },
 }
 
@@ -202,6 +207,7 @@ impl Publisher {
                     model.is_accepted(number),
                     "200 before event {number} was accepted"
                 ),
+                FOUND | NOT_FOUND => {}
                 _ => assert!(model.events[number as usize].refused),
             }
         }

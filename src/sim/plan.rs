@@ -160,6 +160,7 @@ impl Scene {
 fn settings(plan: Plan, chance: &mut Seed) -> Settings {
     let ones = Budgets {
         messages: 1,
+        page: 1 + chance.below(3),
         expansions: 1,
         leaving: 1,
         due: 1,

@@ -70,6 +70,8 @@ pub(super) struct World {
     pub(super) present: Vec<usize>,
     pub(super) model: Model,
     pub(super) receiver: Receiver,
+    /// Questions ever asked over HTTP.
+    pub(super) queries: u64,
     pub(super) capacity: Arc<ConnectionQuota>,
     /// All tables of apps that there ever were.
     pub(super) tables: Vec<Arc<AppTable>>,
@@ -121,6 +123,7 @@ impl World {
             kernel: Kernel::default(),
             peers: Vec::new(),
             present: Vec::new(),
+            queries: 0,
             receiver: Receiver::new(&model, &scene.apps),
             model,
             capacity,
