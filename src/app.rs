@@ -8,6 +8,7 @@
 //! Invariant: within a table every index belongs to exactly one app, and among its live apps so does
 //! every id and every key. An index is never given to a second app.
 
+pub mod delta;
 mod origin;
 mod quota;
 mod rate;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use crate::pusher::signature::SigningKey;
 
+pub use delta::{DeltaPolicies, DeltaPolicy};
 pub use origin::{OriginList, OriginPattern};
 pub use quota::ConnectionQuota;
 pub use rate::{RATE_REQUESTS_MAX, Rate, RateBudget, RateBudgets, RateLimit};
@@ -107,6 +109,13 @@ pub struct AppSettings {
     /// Keys that are remembered, and what they and their answers take: the oldest go first.
     pub idempotency_keys_max: usize,
     pub idempotency_bytes_max: usize,
+    /// Whether subscribers may get events as deltas (extensions spec 3).
+    pub delta_compression: bool,
+    /// Shorter messages are sent in full.
+    pub delta_message_bytes_min: u32,
+    /// Deltas after which a message is sent in full.
+    pub delta_full_interval: u32,
+    pub delta_channels: DeltaPolicies,
     /// Off: one event per webhook (webhooks 3).
     pub webhook_batch: bool,
     /// A batch takes events for so long after its first one.
@@ -268,6 +277,10 @@ impl Default for AppSettings {
             idempotency_window: Duration::from_secs(120),
             idempotency_keys_max: 100_000,
             idempotency_bytes_max: 64 << 20,
+            delta_compression: true,
+            delta_message_bytes_min: 100,
+            delta_full_interval: 10,
+            delta_channels: DeltaPolicies::default(),
             webhook_batch: true,
             webhook_batch_time: Duration::from_millis(50),
             webhook_batch_events_max: 100,

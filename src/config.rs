@@ -74,6 +74,8 @@ pub struct Config {
     /// None: no limit.
     pub subscriptions_max: Option<usize>,
     pub subscriptions_shard_max: usize,
+    pub delta_texts_max: usize,
+    pub delta_shard_bytes_max: u64,
     pub outbox_bytes_max: usize,
     pub outbox_frames_max: usize,
     pub outbox_stall: Duration,

@@ -14,7 +14,7 @@ use super::host::parse_cores;
 use super::network::Network;
 use super::value::{Unit, Value};
 use super::{Driver, EventsResponse, LivenessProbe, LogFormat};
-use crate::app::{OriginList, OriginPattern, SubscriptionCount};
+use crate::app::{DeltaPolicies, DeltaPolicy, OriginList, OriginPattern, SubscriptionCount};
 
 /// A type that a field of the configuration may have.
 pub(super) trait FromValue: Sized {
@@ -116,6 +116,17 @@ impl FromValue for Vec<Url> {
         let urls = list(value).iter().map(|entry| webhook_url(entry));
         urls.collect::<Option<_>>()
             .unwrap_or_else(|| mismatch(value))
+    }
+}
+
+impl FromValue for DeltaPolicies {
+    fn from_value(value: &Value, _: Unit) -> Self {
+        let policies = list(value).iter().map(|entry| DeltaPolicy::parse(entry));
+        Self::new(
+            policies
+                .collect::<Option<_>>()
+                .unwrap_or_else(|| mismatch(value)),
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::host::parse_cores;
 use super::network::Network;
-use crate::app::OriginPattern;
+use crate::app::{DeltaPolicy, OriginPattern};
 
 /// Everybody knows it, so an app that has it is for development only.
 pub(super) const DEVELOPMENT_SECRET: &str = "app-secret";
@@ -50,6 +50,14 @@ pub(super) fn is_cores(text: &str) -> bool {
 
 pub(super) fn is_origin(text: &str) -> bool {
     OriginPattern::parse(text).is_some()
+}
+
+/// Completes "must be ...", for how channels use deltas.
+pub(super) const DELTA_POLICY: &str =
+    "entries such as `ticker-* conflation_key=symbol keys_max=500 algorithm=fossil`";
+
+pub(super) fn is_delta_policy(text: &str) -> bool {
+    DeltaPolicy::parse(text).is_some()
 }
 
 /// An origin is compared whole, so a pattern would never match.

@@ -161,6 +161,10 @@ rows! { PROCESS, build_config -> Config, Process;
         "Channels that one connection is subscribed to; over it `LimitReached`.";
     subscriptions_shard_max = "subscriptions_shard_max", number(1, 1 << 30), is("4000000"),
         "Subscriptions of all connections of a shard; over it `LimitReached`.";
+    delta_texts_max = "delta_texts_max", number(1, 30), is("10"),
+        "Last events of a channel, or of each conflation key, that deltas of filtered subscriptions are made from.";
+    delta_shard_bytes_max = "delta_shard_bytes_max", bytes(64 << 10, 1 << 40), is("256 MiB"),
+        "Last events of all channels of a shard; over it events are sent in full.";
     outbox_bytes_max = "outbox_bytes_max", bytes(1 << 10, 1 << 30), is("1 MiB"),
         "Waiting for a client that does not read; closed with 4100 over it.";
     outbox_frames_max = "outbox_frames_max", number(1, 1 << 20), is("2048"),
@@ -305,6 +309,14 @@ rows! { APP, build_app_settings -> AppSettings, App;
         "Idempotency keys remembered at once; over it the oldest goes.";
     idempotency_bytes_max = "idempotency_bytes_max", bytes(64 << 10, 1 << 40), is("64 MiB"),
         "These keys and the answers kept with them; likewise.";
+    delta_compression = "delta_compression", Kind::Switch, is("true"),
+        "Whether subscribers may get events as their difference from the one before.";
+    delta_message_bytes_min = "delta_message_bytes_min", bytes(0, 16 << 20), is("100"),
+        "Text of an event; shorter ones are sent in full.";
+    delta_full_interval = "delta_full_interval", number(1, 1 << 20), is("10"),
+        "Deltas in a row, after which an event is sent in full.";
+    delta_channels = "delta_channels", list(form::DELTA_POLICY, form::is_delta_policy), is(""),
+        "How channels use deltas; the first pattern that fits counts.";
     presence_members_max = "presence_members_max", number(1, 1 << 20), is("100"),
         "Users of a presence channel; subscribing is refused with 4100 over it.";
     presence_user_info_bytes_max = "presence_user_info_bytes_max", bytes(1, 1 << 20), is("2 KiB"),

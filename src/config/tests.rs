@@ -83,6 +83,8 @@ fn nothing_given_is_the_documented_defaults() {
         message_bytes_max: 64 << 10,
         subscriptions_max: None,
         subscriptions_shard_max: 4_000_000,
+        delta_texts_max: 10,
+        delta_shard_bytes_max: 256 << 20,
         outbox_bytes_max: 1 << 20,
         outbox_frames_max: 2_048,
         outbox_stall: secs(30),
@@ -666,7 +668,9 @@ fn a_unit_is_part_of_the_name() {
             Unit::Milliseconds => "_ms",
             Unit::Microseconds => "_us",
         };
-        let named = row.key.ends_with(part) || row.key.ends_with(&format!("{part}_max"));
+        let named = [part, &format!("{part}_max"), &part.replace("_max", "_min")]
+            .iter()
+            .any(|part| row.key.ends_with(part));
         assert!(named, "{}", row.key);
     }
 }
