@@ -64,6 +64,9 @@ pub struct Counters {
     pub answers_too_large: u64,
     /// Requests ended because the shard had no room to collect them or their answer.
     pub requests_out_of_room: u64,
+    /// Deltas encoded, and texts that could not be kept as bases for want of room.
+    pub deltas_encoded: u64,
+    pub delta_texts_dropped: u64,
     /// Deliveries whose number was not the last plus one: 0 unless the server has a defect.
     pub sequence_gaps: u64,
     /// Webhook events that were held back for a shorter time than they should, for want of room.

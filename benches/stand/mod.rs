@@ -104,6 +104,7 @@ impl Stand {
             frame: Arc::clone(frame),
             except: None,
             cached: false,
+            delta: None,
             origin: Origin::Api,
             ask: None,
             webhook: None,

@@ -228,6 +228,7 @@ impl Request<'_> {
                     except: event.except,
                     origin: Origin::Api,
                     cached: name.is_cache(),
+                    delta: event.delta,
                     ask: ask.map(|index| (reply_to, index)),
                     webhook: None,
                 });

@@ -16,6 +16,7 @@ use crate::pusher::socket_id::SocketIdKey;
 use crate::shard::bounds::OutboxLimits;
 use crate::shard::channel::ChannelKey;
 use crate::shard::counts::CountPace;
+use crate::shard::groups::Needs;
 use crate::shard::message::{Member, Publish, ReplyTo, SessionKey, ShardMessage, Ticket};
 use crate::shard::{self, Birth, Budgets, Peer, Probe, Shard};
 use crate::ws::frame::FrameHeader;
@@ -225,6 +226,7 @@ impl Server {
         self.shard.on_message(ShardMessage::Interest {
             channel,
             source: 0,
+            needs: Needs::default(),
             subscribers,
             round: 1,
             ask: None,
@@ -282,6 +284,8 @@ fn shard_settings() -> shard::Settings {
         lag_bytes_max: 64 << 20,
         lag_max: Duration::from_secs(1),
         filters_channel_max: 10_000,
+        delta_texts_max: 10,
+        delta_bytes_max: 256 << 20,
         filters_bytes_max: 64 << 20,
         subscriptions_max: 1000,
         subscriptions_per_connection_max: None,

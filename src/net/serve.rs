@@ -397,6 +397,8 @@ pub fn shard_settings(config: &Config) -> Settings {
         lag_bytes_max: config.lag_bytes_max as u64,
         lag_max: config.lag_max,
         filters_channel_max: config.filters_channel_max,
+        delta_texts_max: config.delta_texts_max,
+        delta_bytes_max: config.delta_shard_bytes_max,
         filters_bytes_max: config.filters_shard_bytes_max,
         subscriptions_max: config.subscriptions_shard_max,
         subscriptions_per_connection_max: config

@@ -108,6 +108,7 @@ impl Turns {
             }
         }
         shard.leave();
+        shard.switch_to_deltas();
         shard.take_released(&mut self.slots);
         let mut streams = worker.streams.borrow_mut();
         self.slots.retain(|&slot| {
@@ -319,6 +320,8 @@ fn log_counters(shard: u16, counters: &Counters) {
         requests_out_of_room = counters.requests_out_of_room,
         webhooks_early = counters.webhooks_early,
         webhooks_dropped = counters.webhooks_dropped,
+        deltas_encoded = counters.deltas_encoded,
+        delta_texts_dropped = counters.delta_texts_dropped,
         sequence_gaps = counters.sequence_gaps,
         turns = counters.turns.count(),
         turns_long = counters.turns.over(TURN_AIM),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use super::groups::{GroupId, Groups, Wanted};
+use super::groups::{Bases, GroupId, Groups, Needs, Wanted};
 use super::message::ShardId;
 use super::palette::{RunId, Tenant};
 use super::table::{ChannelTable, Keyed};
@@ -115,6 +115,8 @@ pub struct LocalChannel {
     pub seq: u64,
     /// What the home was last told; `None` before the first word. Unused by presence channels.
     pub told: Option<u32>,
+    /// What it was last told to do for the groups here.
+    pub told_needs: Needs,
     /// Whether the channel waits in the list of counts to report.
     pub report: bool,
     /// Presence channels report by `Join` and `Leave`, all others by `Interest`.
@@ -157,6 +159,26 @@ impl LocalChannel {
         }
     }
 
+    /// What the subscriptions of a group have asked for.
+    pub fn wanted(&self, id: GroupId) -> Wanted {
+        let others = self.others.as_ref();
+        others
+            .and_then(|others| others.wanted(id))
+            .unwrap_or_default()
+    }
+
+    /// What the home has to do for its subscribers.
+    pub fn needs(&self) -> Needs {
+        self.others
+            .as_ref()
+            .map_or_else(Needs::default, |others| others.needs())
+    }
+
+    /// Bytes of the texts that are kept as bases here.
+    pub fn ring_bytes(&self) -> u64 {
+        self.others.as_ref().map_or(0, |others| others.ring_bytes())
+    }
+
     /// Bytes of the filters of its subscribers.
     pub fn filter_bytes(&self) -> u64 {
         self.others
@@ -180,12 +202,17 @@ impl LocalChannel {
         }
     }
 
+    /// The bases of a group that is not the plain one.
+    pub fn bases(&self, id: GroupId) -> Option<&Bases> {
+        self.others.as_ref()?.bases(id)
+    }
+
     /// Adds a subscriber to a group; returns its place there.
     pub fn add(&mut self, id: GroupId, entry: Entry) -> u32 {
         if id != GroupId::PLAIN
             && let Some(others) = &mut self.others
         {
-            return others.add(id, entry);
+            return others.add(id, entry, self.seq);
         }
         self.plain.entries.push(entry);
         (self.plain.entries.len() - 1) as u32
@@ -227,6 +254,7 @@ impl LocalChannels {
             round: self.rounds,
             seq: 0,
             told: None,
+            told_needs: Needs::default(),
             report: false,
             presence,
         })

@@ -93,6 +93,7 @@ impl Shard {
             except,
             origin: Origin::Client(self.conns.key(slot)),
             cached: false,
+            delta: None,
             ask: None,
             webhook,
         };

@@ -15,16 +15,18 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::pusher::channel::ChannelKind;
-use crate::pusher::dialect::{self, Dialect};
+use crate::pusher::dialect;
 use crate::pusher::socket_id::SocketId;
 
 use super::Shard;
 use super::channel::ChannelKey;
 use super::conns::Flag;
+use super::deltas::Variants;
 use super::groups::GroupId;
 use super::message::Frame;
 use super::outbox::EXPRESS_SUBSCRIBERS_MAX;
 use super::palette::{Addressees, RUN_BYTES_MAX, RunId};
+use super::stream::Step;
 
 /// A frame of an open run that one connection is not to get.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +46,21 @@ pub struct OpenRun {
     excluded: SmallVec<[Exclusion; 2]>,
 }
 
+/// Where in a channel a subscription is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupPlace {
+    pub slot: u32,
+    pub group: GroupId,
+    pub position: u32,
+}
+
 /// What a home sends to the shards with subscribers.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub frame: Arc<Frame>,
     pub except: Option<SocketId>,
+    /// For those who get deltas.
+    pub step: Option<Arc<Step>>,
     pub seq: u64,
     pub round: u32,
 }
@@ -81,21 +93,30 @@ impl Shard {
             debug_assert!(false, "{}: {seq} behind {before}", key.name);
         }
         let has_plain = !channel.plain.entries.is_empty();
-        if channel.others.is_some() {
-            self.deliver_to_others(index, key.app, &delivery);
+        let has_others = channel.others.is_some();
+        let excluded = delivery.except.and_then(|id| self.slot_of(id));
+        if has_others {
+            self.deliver_to_others(index, key.app, &delivery, excluded);
         }
         if has_plain {
-            self.join_run(index, GroupId::PLAIN, delivery.frame, delivery.except);
+            self.join(index, GroupId::PLAIN, delivery.frame, None, excluded);
         }
     }
 
     /// The same for the groups that are not sent the plain form.
-    fn deliver_to_others(&mut self, index: u32, app: u32, delivery: &Delivery) {
+    fn deliver_to_others(
+        &mut self,
+        index: u32,
+        app: u32,
+        delivery: &Delivery,
+        excluded: Option<u32>,
+    ) {
         let frame = &delivery.frame;
         let channel = self.local.at(index);
         let Some(others) = channel.and_then(|channel| channel.others.as_mut()) else {
             return;
         };
+        others.begin(delivery.seq);
         self.expanded += others.filters();
         let is_platform = dialect::is_platform(frame.payload());
         let chosen = match is_platform {
@@ -104,17 +125,36 @@ impl Shard {
             false => others.choose(&frame.event_name(), frame.tags()),
         };
         let shows_tags = !is_platform && self.shows_tags(app, frame);
-        let (mut translated, mut tagged): (Option<Arc<Frame>>, Option<Arc<Frame>>) = (None, None);
+        let mut variants = Variants::new(Arc::clone(frame), delivery.step.clone(), shows_tags);
+        let place = excluded.and_then(|slot| self.place_of(slot, index));
+        let mut is_base = false;
         for (group, form) in chosen {
-            let frame = if is_platform && form.dialect != Dialect::Pusher {
-                translated.get_or_insert_with(|| frame.translated(form.dialect))
-            } else if shows_tags && form.is_filtered() {
-                tagged.get_or_insert_with(|| frame.with_tags())
-            } else {
-                frame
+            if form.delta.is_some() && !is_platform {
+                is_base |= form.is_filtered();
+                let excluded = place.filter(|place| place.group == group);
+                self.deliver_delta((index, group), form, &mut variants, excluded);
+                continue;
+            }
+            let frame = match is_platform {
+                true => variants.platform(form),
+                false => variants.ordinary(form),
             };
-            self.join_run(index, group, Arc::clone(frame), delivery.except);
+            self.join(index, group, frame, None, excluded);
         }
+        if is_base {
+            self.keep_base(index, &variants, delivery.seq);
+        }
+    }
+
+    /// Where in a channel the subscription of a connection is.
+    fn place_of(&self, slot: u32, index: u32) -> Option<GroupPlace> {
+        let session = self.conns.peek_session(slot)?;
+        let sub = session.subs[session.find(index)? as usize];
+        Some(GroupPlace {
+            slot,
+            group: session.group(sub),
+            position: sub.position,
+        })
     }
 
     /// Whether those who filter are sent an event with its tags (extensions spec 2.3).
@@ -123,18 +163,21 @@ impl Shard {
         !frame.tags().is_empty() && app.is_some_and(|app| app.settings.tags_in_messages)
     }
 
-    /// Adds the frame to the open run of a group, or opens one.
-    fn join_run(&mut self, index: u32, id: GroupId, frame: Arc<Frame>, except: Option<SocketId>) {
-        let excluded = except.and_then(|id| self.slot_of(id));
+    /// Adds the frame to the open run of a group, or opens one. `full` is what those get instead
+    /// who have not got the `Deliver` of its number, the base of `frame`.
+    pub(super) fn join(
+        &mut self,
+        index: u32,
+        id: GroupId,
+        frame: Arc<Frame>,
+        full: Option<(Arc<Frame>, u64)>,
+        excluded: Option<u32>,
+    ) {
         let length = frame.bytes().len() as u32;
-        let channel = self.local.peek(index);
-        let Some(group) = channel.and_then(|channel| channel.peek_group(id)) else {
-            return;
-        };
-        let run = group.open;
-        if run != RunId::NONE && self.outbox.palette.len(run) + length as usize > RUN_BYTES_MAX {
+        if !self.fits(index, id, &frame, full.as_ref()) {
             self.expand_group(index, id);
         }
+        self.join_full(index, id, &frame, full);
         let Some(group) = self.local.at(index).and_then(|channel| channel.group(id)) else {
             return;
         };
@@ -162,6 +205,63 @@ impl Shard {
                 start,
                 end: start + length,
             });
+        }
+    }
+
+    /// Whether a frame can be joined to what is open: not beyond the bound of a run, and not where
+    /// from here on subscribers are sent different bytes.
+    fn fits(
+        &self,
+        index: u32,
+        id: GroupId,
+        frame: &Frame,
+        full: Option<&(Arc<Frame>, u64)>,
+    ) -> bool {
+        let Some(channel) = self.local.peek(index) else {
+            return true;
+        };
+        let run = channel
+            .peek_group(id)
+            .map_or(RunId::NONE, |group| group.open);
+        if run == RunId::NONE {
+            return true;
+        }
+        let palette = &self.outbox.palette;
+        let fits = |run, frame: &Frame| palette.len(run) + frame.bytes().len() <= RUN_BYTES_MAX;
+        let full_run = channel.bases(id).map_or(RunId::NONE, |bases| bases.full);
+        fits(run, frame)
+            && match full {
+                Some((full, _)) => full_run != RunId::NONE && fits(full_run, full),
+                None => full_run == RunId::NONE || fits(full_run, frame),
+            }
+    }
+
+    /// The part of [`Shard::join`] for those who have no base.
+    fn join_full(
+        &mut self,
+        index: u32,
+        id: GroupId,
+        frame: &Arc<Frame>,
+        full: Option<(Arc<Frame>, u64)>,
+    ) {
+        if id == GroupId::PLAIN {
+            return;
+        }
+        let others = self
+            .local
+            .at(index)
+            .and_then(|channel| channel.others.as_mut());
+        let Some((_, bases)) = others.and_then(|others| others.with_bases(id)) else {
+            return;
+        };
+        if full.is_none() && bases.full == RunId::NONE {
+            return;
+        }
+        let (frame, base) = full.unwrap_or_else(|| (Arc::clone(frame), u64::MAX));
+        bases.needed = bases.needed.min(base);
+        match bases.full {
+            RunId::NONE => bases.full = self.outbox.palette.open(frame, self.time),
+            run => self.outbox.palette.join(run, &frame),
         }
     }
 
@@ -253,6 +353,10 @@ impl Shard {
             return self.outbox.palette.release(run, true);
         };
         let (app, kind) = (channel.key.app, ChannelKind::of(&channel.key.name));
+        let full = channel
+            .others
+            .as_mut()
+            .and_then(|others| others.take_full(id));
         let Some(group) = channel.group(id) else {
             return self.outbox.palette.release(run, true);
         };
@@ -268,7 +372,27 @@ impl Shard {
         }
         self.expanded += group.entries.len();
         let slots = group.entries.iter().map(|entry| entry.slot);
-        let taken = self.outbox.expand(&mut self.conns, slots, run);
+        match full {
+            None => {
+                let taken = self.outbox.expand(&mut self.conns, slots, run);
+                self.count_expanded(run, app, kind, taken);
+            }
+            Some((full, based, others)) => {
+                for (run, slots) in [(run, based), (full, others)] {
+                    let taken = self.outbox.expand(&mut self.conns, slots.into_iter(), run);
+                    self.count_expanded(run, app, kind, taken);
+                }
+                self.outbox.palette.release(full, true);
+            }
+        }
+        for at in 0..excluded.len() {
+            self.expand_excluded((index, id), run, &excluded, at, express);
+        }
+        self.outbox.palette.release(run, true);
+    }
+
+    /// Counts a run that so many connections have taken.
+    fn count_expanded(&mut self, run: RunId, app: u32, kind: ChannelKind, taken: usize) {
         if taken > 0 {
             let addressees = Addressees {
                 app,
@@ -282,10 +406,6 @@ impl Shard {
         let counters = self.counters.app(app);
         counters.messages_sent += (taken * frames) as u64;
         counters.sent_bytes += (taken * self.outbox.palette.len(run)) as u64;
-        for at in 0..excluded.len() {
-            self.expand_excluded((index, id), run, &excluded, at, express);
-        }
-        self.outbox.palette.release(run, true);
     }
 
     /// Gives an excluded connection the frames of the run that it is not excluded from.

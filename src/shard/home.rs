@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::pusher::channel::ChannelKind;
 use crate::pusher::outbound;
 use crate::pusher::presence::RosterPiece;
 use crate::pusher::socket_id::SocketId;
@@ -13,10 +14,11 @@ use crate::pusher::webhook::WebhookEvent;
 
 use super::Shard;
 use super::channel::ChannelKey;
+use super::groups::Needs;
 use super::homes::{HomeChannel, Source};
 use super::message::{
-    Admitted, Cache, Frame, Joined, Member, Publish, Refusal, SessionKey, ShardId, ShardMessage,
-    Ticket, Welcome,
+    Admitted, Cache, Frame, Joined, Member, Publish, Refusal, SessionKey, ShardMessage, Ticket,
+    Welcome,
 };
 use super::question::Found;
 use super::roster::{JoinedAs, LeftAs};
@@ -32,6 +34,7 @@ impl Shard {
             frame,
             except,
             cached,
+            delta,
             ask,
             webhook,
             ..
@@ -55,7 +58,7 @@ impl Shard {
                 self.expire_cached();
                 self.on_cached(key);
             }
-            self.announce(key, frame, except);
+            self.deliver(key, frame, except, Some(delta));
             if let Some(sent) = webhook {
                 self.notify(key, WebhookEvent::ClientEvent(sent));
             }
@@ -66,12 +69,24 @@ impl Shard {
         }
     }
 
-    /// Numbers a frame and sends it to every shard with subscribers.
+    /// Sends something that the platform says to every shard with subscribers.
     pub(super) fn announce(
         &mut self,
         key: &Arc<ChannelKey>,
         frame: Arc<Frame>,
         except: Option<SocketId>,
+    ) {
+        self.deliver(key, frame, except, None);
+    }
+
+    /// Numbers a frame and sends it to every shard with subscribers. An event comes with its
+    /// publisher's wish for deltas.
+    fn deliver(
+        &mut self,
+        key: &Arc<ChannelKey>,
+        frame: Arc<Frame>,
+        except: Option<SocketId>,
+        event: Option<Option<bool>>,
     ) {
         let Some((_, channel)) = self.homes.find(key) else {
             return;
@@ -80,16 +95,25 @@ impl Shard {
         let seq = channel.seq;
         // The list is short and small; a copy leaves the table free for what is applied in place.
         let sources = channel.sources.clone();
+        let has_stream = channel
+            .kept
+            .as_ref()
+            .is_some_and(|kept| kept.stream.is_some());
+        let step = match event {
+            Some(wish) if has_stream => self.compress(key, &frame, seq, wish),
+            _ => None,
+        };
         for Source { shard, round, .. } in sources {
             self.interested[usize::from(shard)] = true;
             let channel = Arc::clone(key);
-            let frame = Arc::clone(&frame);
+            let (frame, step) = (Arc::clone(&frame), step.clone());
             self.tell(
                 shard,
                 ShardMessage::Deliver {
                     channel,
                     frame,
                     except,
+                    step,
                     seq,
                     round,
                 },
@@ -101,13 +125,14 @@ impl Shard {
     pub(super) fn on_interest(
         &mut self,
         key: &Arc<ChannelKey>,
-        source: ShardId,
-        subscribers: u32,
-        round: u32,
+        report: Source,
         ask: Option<Ticket>,
     ) {
+        if ChannelKind::of(&key.name) == ChannelKind::Presence {
+            return self.on_needs(key, report);
+        }
         let before = self.homes.find_or_insert(key).subscriptions();
-        let count = self.homes.set_source(key, source, subscribers, round);
+        let count = self.homes.set_source(key, report);
         self.on_occupancy(key, before, count);
         let told = (count != before).then(|| self.on_count(key, count));
         if (count == 0) != (before == 0) {
@@ -123,6 +148,17 @@ impl Shard {
             self.answer_join(key, ticket, Ok(welcome));
         }
         self.homes.tidy(key);
+    }
+
+    /// The same of a presence channel, whose roster alone counts (decisions 8).
+    fn on_needs(&mut self, key: &Arc<ChannelKey>, report: Source) {
+        let Some((_, channel)) = self.homes.find(key) else {
+            return;
+        };
+        if let Some(source) = channel.source(report.shard) {
+            source.needs = report.needs;
+            self.homes.tend_stream(key);
+        }
     }
 
     /// The last event of a channel, now, if it is a cache channel.
@@ -185,8 +221,14 @@ impl Shard {
             .roster_mut()
             .join(ticket.session, ticket.subscription, member);
         debug_assert_eq!(first == JoinedAs::First, !known, "{}", key.name);
-        let count = channel.count_of(source) + 1;
-        self.homes.set_source(key, source, count, round);
+        let before = channel.source(source).copied();
+        let source = Source {
+            shard: source,
+            count: before.map_or(0, |before| before.count) + 1,
+            needs: before.map_or_else(Needs::default, |before| before.needs),
+            round,
+        };
+        self.homes.set_source(key, source);
         let succeeded = Frame::text(|out| {
             let channel = self.homes.peek(key.hash, key.app, &key.name);
             let members = channel.into_iter().flat_map(HomeChannel::members);
@@ -218,13 +260,14 @@ impl Shard {
             return self.homes.tidy(key);
         };
         let before = channel.subscriptions();
-        let count = channel.count_of(session.shard).saturating_sub(1);
-        let round = channel
-            .sources
-            .iter()
-            .find(|s| s.shard == session.shard)
-            .map_or(0, |s| s.round);
-        let count = self.homes.set_source(key, session.shard, count, round);
+        let mut count = before;
+        if let Some(source) = channel.source(session.shard).copied() {
+            let left = Source {
+                count: source.count - 1,
+                ..source
+            };
+            count = self.homes.set_source(key, left);
+        }
         if let LeftAs::Last { user_id, piece } = left {
             let removed = Frame::text(|out| outbound::member_removed(out, &key.name, &piece));
             self.announce(key, removed, None);

@@ -14,9 +14,11 @@ use crate::pusher::channel::ChannelKind;
 use crate::pusher::presence::RosterPiece;
 
 use super::channel::ChannelKey;
+use super::groups::Needs;
 use super::message::{Counts, Frame, ShardId};
 use super::question::{CachedEvent, Page};
 use super::roster::Roster;
+use super::stream::Stream;
 use super::table::{ChannelTable, Keyed};
 use super::watchlist::UserHome;
 
@@ -28,6 +30,7 @@ const CACHE_ORDER_SLACK: usize = 1024;
 pub struct Source {
     pub shard: ShardId,
     pub count: u32,
+    pub needs: Needs,
     pub round: u32,
 }
 
@@ -45,6 +48,8 @@ pub(super) struct Kept {
     pub(super) roster: Option<Roster>,
     /// Of the channel of a user: whom the user watches and who watches them.
     pub(super) user: Option<Box<UserHome>>,
+    /// While somebody gets deltas.
+    pub(super) stream: Option<Box<Stream>>,
 }
 
 /// A channel at its home.
@@ -151,34 +156,28 @@ impl HomeChannel {
         self.roster().into_iter().flat_map(Roster::iter)
     }
 
-    /// Sets how many subscriptions a shard has. See [`Homes::set_source`].
-    fn set_source(&mut self, shard: ShardId, count: u32, round: u32) {
-        let at = self.sources.iter().position(|source| source.shard == shard);
-        match (at, count) {
+    /// Sets what a shard has. See [`Homes::set_source`].
+    fn set_source(&mut self, source: Source) {
+        let is_it = |known: &Source| known.shard == source.shard;
+        match (self.sources.iter().position(is_it), source.count) {
             (Some(at), 0) => {
                 self.sources.swap_remove(at);
             }
-            (Some(at), _) => {
-                self.sources[at] = Source {
-                    shard,
-                    count,
-                    round,
-                }
-            }
+            (Some(at), _) => self.sources[at] = source,
             (None, 0) => {}
-            (None, _) => self.sources.push(Source {
-                shard,
-                count,
-                round,
-            }),
+            (None, _) => self.sources.push(source),
         }
     }
 
-    pub(super) fn count_of(&self, shard: ShardId) -> u32 {
-        self.sources
-            .iter()
-            .find(|source| source.shard == shard)
-            .map_or(0, |source| source.count)
+    /// The source of a shard.
+    pub(super) fn source(&mut self, shard: ShardId) -> Option<&mut Source> {
+        self.sources.iter_mut().find(|source| source.shard == shard)
+    }
+
+    /// What is needed by any shard.
+    pub(super) fn needs(&self) -> Needs {
+        let needs = self.sources.iter().map(|source| source.needs);
+        needs.fold(Needs::default(), Needs::and)
     }
 
     fn is_needed(&self) -> bool {
@@ -198,6 +197,7 @@ pub struct Homes {
     /// and nowhere else.
     occupied: Vec<Occupied>,
     cache_bytes: u64,
+    stream_bytes: u64,
     /// Cached events, oldest first; an entry whose stamp is not the channel's is stale.
     cache_order: VecDeque<(Arc<ChannelKey>, u64)>,
     cached: usize,
@@ -243,17 +243,13 @@ impl Homes {
             .expect("the index was found or made on the line above")
     }
 
-    /// Sets how many subscriptions a shard has of a channel; gives how many there are then.
-    pub(super) fn set_source(
-        &mut self,
-        key: &Arc<ChannelKey>,
-        shard: ShardId,
-        count: u32,
-        round: u32,
-    ) -> u32 {
+    /// Sets what a shard has of a channel; gives how many subscriptions there are then.
+    pub(super) fn set_source(&mut self, key: &Arc<ChannelKey>, source: Source) -> u32 {
         let channel = self.find_or_insert(key);
         let before = channel.sources.is_empty();
-        channel.set_source(shard, count, round);
+        channel.set_source(source);
+        self.tend_stream(key);
+        let channel = self.find_or_insert(key);
         let after = channel.sources.is_empty();
         let subscriptions = channel.subscriptions();
         if before == after {
@@ -268,6 +264,46 @@ impl Homes {
             false => self.occupied[app][kind] += 1,
         }
         subscriptions
+    }
+
+    /// Begins the stream of a channel that needs one, and ends one that nobody needs.
+    pub(super) fn tend_stream(&mut self, key: &Arc<ChannelKey>) {
+        let Some((_, channel)) = self.find(key) else {
+            return;
+        };
+        if channel.needs().stream() {
+            let begin = || Box::new(Stream::beginning(channel.seq));
+            let kept = channel.kept.get_or_insert_default();
+            kept.stream.get_or_insert_with(begin);
+        } else if let Some(kept) = &mut channel.kept {
+            let stream = kept.stream.take();
+            self.stream_bytes -= stream.map_or(0, |stream| stream.bytes());
+        }
+    }
+
+    /// Ends the stream of a channel, although somebody would get deltas, and begins it anew.
+    pub(super) fn end_stream(&mut self, key: &Arc<ChannelKey>) {
+        self.take_stream(key);
+        self.tend_stream(key);
+    }
+
+    /// Takes the stream of a channel out, to work with it. [`Homes::put_stream`] brings it back.
+    pub(super) fn take_stream(&mut self, key: &Arc<ChannelKey>) -> Option<Box<Stream>> {
+        let kept = self.find(key)?.1.kept.as_mut()?;
+        let stream = kept.stream.take()?;
+        self.stream_bytes -= stream.bytes();
+        Some(stream)
+    }
+
+    /// See [`Homes::take_stream`].
+    pub(super) fn put_stream(&mut self, key: &Arc<ChannelKey>, stream: Box<Stream>) {
+        self.stream_bytes += stream.bytes();
+        self.find_or_insert(key).kept.get_or_insert_default().stream = Some(stream);
+    }
+
+    /// Bytes of the texts of all streams.
+    pub fn stream_bytes(&self) -> u64 {
+        self.stream_bytes
     }
 
     /// Occupied channels at home here, by the index of the app.
@@ -293,7 +329,7 @@ impl Homes {
             let cached = channel.kept.as_mut().and_then(|kept| kept.cached.take());
             if let Some(cached) = cached {
                 let key = Arc::clone(&channel.key);
-                self.cache_bytes -= cached.frame.bytes().len() as u64;
+                self.cache_bytes -= cached.frame.held_bytes() as u64;
                 self.cached -= 1;
                 self.tidy(&key);
             }
@@ -445,6 +481,15 @@ mod tests {
         })
     }
 
+    fn source(shard: ShardId, count: u32) -> Source {
+        Source {
+            shard,
+            count,
+            needs: Needs::default(),
+            round: 1,
+        }
+    }
+
     #[test]
     fn what_an_app_has_cached_is_forgotten_little_by_little_and_nothing_else() {
         let mut homes = Homes::default();
@@ -454,7 +499,7 @@ mod tests {
                 homes.keep(&key(app, &format!("cache-{nth}")), frame, Now(100));
             }
         }
-        homes.set_source(&key(1, "cache-3"), 0, 1, 1);
+        homes.set_source(&key(1, "cache-3"), source(0, 1));
         let (mut end, mut steps) = (None, 0);
         loop {
             steps += 1;
@@ -477,7 +522,7 @@ mod tests {
         let room = key(1, "presence-room");
         let presence = ChannelKind::Presence as usize;
         for (shard, count, expected) in [(0, 2, 1), (1, 1, 1), (0, 0, 1), (1, 0, 0), (1, 0, 0)] {
-            homes.set_source(&room, shard, count, 1);
+            homes.set_source(&room, source(shard, count));
             assert_eq!(homes.occupied()[1][presence], expected);
         }
         assert_eq!(homes.occupied()[0], Occupied::default());

@@ -58,9 +58,10 @@ impl Shard {
             }
         }
         if let Some(channel) = self.local.at(index) {
-            let before = channel.filter_bytes();
+            let before = (channel.filter_bytes(), channel.ring_bytes());
             let moved = channel.remove(group, sub.position);
-            self.filter_bytes -= before - channel.filter_bytes();
+            self.filter_bytes -= before.0 - channel.filter_bytes();
+            self.ring_bytes -= before.1 - channel.ring_bytes();
             if let Some(entry) = moved {
                 let subs = &mut self.conns.session(entry.slot).subs;
                 subs[entry.nth as usize].position = sub.position;
@@ -134,7 +135,7 @@ impl Shard {
                 let message = self.interest(&channel, 0);
                 self.send(home, message, true);
             }
-        } else if !channel.presence {
+        } else if !channel.presence || channel.needs() != channel.told_needs {
             if is_counted {
                 return self.report_channel(index, true);
             }
@@ -151,6 +152,7 @@ impl Shard {
             channel: Arc::clone(&channel.key),
             source: self.id,
             subscribers,
+            needs: channel.needs(),
             round: channel.round,
             ask: None,
         }
@@ -172,12 +174,17 @@ impl Shard {
         };
         channel.report = false;
         let subscribers = channel.subscribers() as u32 + channel.pending;
-        if channel.told == Some(subscribers) {
+        let needs = channel.needs();
+        let before = std::mem::replace(&mut channel.told_needs, needs);
+        let is_known = channel.told == Some(subscribers) || channel.presence;
+        if is_known && before == needs {
             return;
         }
         // A count that stays above zero wakes nobody (decisions 8).
-        let crosses = channel.told.is_none_or(|told| told == 0);
-        channel.told = Some(subscribers);
+        let crosses = channel.told.is_none_or(|told| told == 0) || before != needs;
+        if !channel.presence {
+            channel.told = Some(subscribers);
+        }
         let home = channel.home;
         let Some(channel) = self.local.peek(index) else {
             return;

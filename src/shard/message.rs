@@ -23,8 +23,10 @@ use crate::ws::frame::FrameHeader;
 
 use super::channel::ChannelKey;
 use super::claims;
+use super::groups::Needs;
 use super::question::{Answer, Question};
 use super::sample::Sample;
+use super::stream::Step;
 
 /// Room for a frame of usual size, so that building one allocates once.
 const FRAME_BYTES_USUAL: usize = 512;
@@ -172,6 +174,8 @@ pub struct Publish {
     pub origin: Origin,
     /// Whether the home keeps this event for later subscribers.
     pub cached: bool,
+    /// The publisher's wish for or against deltas (extensions spec 3.3).
+    pub delta: Option<bool>,
     /// Who wants the counts of the channel, and the index of this event in the request.
     pub ask: Option<(ReplyTo, u32)>,
     /// A client event that back ends are told of.
@@ -249,7 +253,9 @@ pub enum ShardMessage {
     Interest {
         channel: Arc<ChannelKey>,
         source: ShardId,
+        /// Of a presence channel, whose home counts by its roster, it is not looked at.
         subscribers: u32,
+        needs: Needs,
         round: u32,
         ask: Option<Ticket>,
     },
@@ -298,6 +304,8 @@ pub enum ShardMessage {
         channel: Arc<ChannelKey>,
         frame: Arc<Frame>,
         except: Option<SocketId>,
+        /// For those who get deltas, where there are any.
+        step: Option<Arc<Step>>,
         seq: u64,
         round: u32,
     },
@@ -362,7 +370,9 @@ impl ShardMessage {
     pub fn frame_bytes(&self) -> usize {
         match self {
             Self::Publish(publish) => publish.frame.held_bytes(),
-            Self::Deliver { frame, .. } => frame.held_bytes(),
+            Self::Deliver { frame, step, .. } => {
+                frame.held_bytes() + step.as_ref().map_or(0, |step| step.bytes())
+            }
             _ => 0,
         }
     }

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use crate::app::{App, AppTable, ConnectionQuota};
 use crate::clock::{Micros, Now};
 use crate::metrics::{Audience, Counters};
+use crate::pusher::delta::Encoder;
 use crate::pusher::inbound;
 use crate::pusher::socket_id::SocketIdKey;
 
@@ -37,6 +38,7 @@ pub mod close;
 pub mod conns;
 pub mod counts;
 pub mod deliver;
+pub mod deltas;
 pub mod flush;
 pub mod groups;
 pub mod home;
@@ -56,6 +58,7 @@ pub mod roster;
 pub mod sample;
 pub mod session;
 pub mod spread;
+pub mod stream;
 pub mod subscribe;
 pub mod table;
 pub mod text;
@@ -74,7 +77,7 @@ use conns::{Connections, Flag, Phase};
 use counts::{CountPace, CountWindows};
 use deliver::{Delivery, OpenRun};
 use flush::{Outcomes, Sent, Slices};
-use homes::Homes;
+use homes::{Homes, Source};
 use leave::Leaving;
 use message::{ReplyTo, SessionKey, ShardId, ShardMessage};
 use occupancy::Delays;
@@ -97,7 +100,7 @@ pub struct Budgets {
     pub messages: usize,
     /// Subscribers walked by expansions.
     pub expansions: usize,
-    /// Subscriptions of leaving sessions.
+    /// Subscriptions of leaving sessions, and of those that ask for deltas.
     pub leaving: usize,
     /// Places of a table that one page of a listing looks at (decisions 9).
     pub page: usize,
@@ -169,6 +172,10 @@ pub struct Settings {
     pub filters_channel_max: usize,
     /// Bytes of the distinct filters of all channels here.
     pub filters_bytes_max: u64,
+    /// Last events of a conflation key that bases are found among.
+    pub delta_texts_max: usize,
+    /// Bytes of the texts that deltas are made from.
+    pub delta_bytes_max: u64,
     /// Per connection; `None` is no limit.
     pub subscriptions_per_connection_max: Option<u32>,
     pub budgets: Budgets,
@@ -219,6 +226,9 @@ pub struct Shard {
     subscriptions: usize,
     /// Bytes of the filters of all channels here.
     filter_bytes: u64,
+    /// Bytes of the texts that are kept as bases of local subscribers.
+    ring_bytes: u64,
+    encoder: Encoder,
     local: LocalChannels,
     homes: Homes,
     claims: Claims,
@@ -244,6 +254,8 @@ pub struct Shard {
     left_over: usize,
     reading: bool,
     leaving: VecDeque<Leaving>,
+    /// Connections that have asked for deltas, and how many of their subscriptions are to be moved.
+    switching: VecDeque<(SessionKey, u32)>,
     /// Connections of terminated users that are to be closed.
     terminated: VecDeque<SessionKey>,
     wheel: Wheel,
@@ -279,6 +291,8 @@ pub struct Mutations {
     pub any_ticket: bool,
     /// Decisions 17: a `Deliver` of an earlier life is taken.
     pub any_round: bool,
+    /// Extensions spec 3.3: a delta goes to whoever is in the group.
+    pub any_base: bool,
     /// Decisions 21: a pong does not wait for the frame already begun.
     pub overtake_begun: bool,
     /// Decisions 43: the end of a user overtakes what was to be delivered before.
@@ -330,6 +344,8 @@ impl Shard {
             conns: Connections::new(id),
             subscriptions: 0,
             filter_bytes: 0,
+            ring_bytes: 0,
+            encoder: Encoder::default(),
             local: LocalChannels::default(),
             homes: Homes::default(),
             claims: Claims::default(),
@@ -348,6 +364,7 @@ impl Shard {
             left_over: 0,
             reading: true,
             leaving: VecDeque::new(),
+            switching: VecDeque::new(),
             terminated: VecDeque::new(),
             wheel: Wheel::default(),
             spread: None,
@@ -383,10 +400,17 @@ impl Shard {
                 channel,
                 source,
                 subscribers,
+                needs,
                 round,
                 ask,
             } => {
-                self.on_interest(&channel, source, subscribers, round, ask);
+                let report = Source {
+                    shard: source,
+                    count: subscribers,
+                    needs,
+                    round,
+                };
+                self.on_interest(&channel, report, ask);
             }
             ShardMessage::Join {
                 channel,
@@ -407,12 +431,14 @@ impl Shard {
                 channel,
                 frame,
                 except,
+                step,
                 seq,
                 round,
             } => {
                 let delivery = Delivery {
                     frame,
                     except,
+                    step,
                     seq,
                     round,
                 };
@@ -719,6 +745,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         self.outbox.has_dirty()
             || !self.leaving.is_empty()
+            || !self.switching.is_empty()
             || !self.terminated.is_empty()
             || !self.settling.is_empty()
             || !self.open_runs.is_empty()

@@ -191,7 +191,8 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::homes::Homes;
+    use crate::shard::groups::Needs;
+    use crate::shard::homes::{Homes, Source};
 
     fn key(app: u32, name: &str) -> Arc<ChannelKey> {
         Arc::new(ChannelKey {
@@ -202,7 +203,13 @@ mod tests {
     }
 
     fn occupy(homes: &mut Homes, key: &Arc<ChannelKey>, subscribers: u32) {
-        homes.set_source(key, 0, subscribers, 1);
+        let source = Source {
+            shard: 0,
+            count: subscribers,
+            needs: Needs::default(),
+            round: 1,
+        };
+        homes.set_source(key, source);
         homes.tidy(key);
     }
 

@@ -40,6 +40,9 @@ pub struct Sample {
     pub outbox_bytes_fresh: u64,
     pub queues: usize,
     pub cache_bytes: u64,
+    /// Texts that deltas are made from, and filters of subscribers.
+    pub base_bytes: u64,
+    pub filter_bytes: u64,
     pub congested: bool,
     pub behind: bool,
 }
@@ -92,6 +95,8 @@ impl Shard {
             outbox_bytes_fresh: palette.fresh_bytes(),
             queues: self.outbox.queues(),
             cache_bytes: self.homes.cache_bytes(),
+            base_bytes: self.base_bytes(),
+            filter_bytes: self.filter_bytes,
             congested: self.congested,
             behind: self.is_behind(),
         }

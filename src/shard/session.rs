@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::pusher::delta::{Algorithm, Wish};
 use crate::pusher::dialect::Dialect;
 use crate::pusher::filter::Filter;
 use crate::pusher::socket_id::SocketId;
 
-use super::groups::{GroupId, Wanted};
+use super::groups::GroupId;
 use super::message::Member;
 
 /// From this many subscriptions on, a connection finds them through a map; a scan would make a
@@ -27,13 +28,32 @@ pub struct Sub {
     pub channel: u32,
     /// Index in the entries of its group at the channel.
     pub position: u32,
-    /// Index in `Extra::records`, or [`Sub::PLAIN`].
-    pub extra: u32,
+    /// What is kept beside it: see [`Beside`].
+    beside: u32,
+}
+
+/// What a subscription keeps beside its place, in one word.
+enum Beside {
+    /// Its group of the channel and nothing else.
+    Group(GroupId),
+    /// What is at this index of `Extra::records`.
+    Record(u32),
 }
 
 impl Sub {
-    /// Nothing is kept beside the subscription: it is in the plain group of its channel.
-    pub const PLAIN: u32 = u32::MAX;
+    /// This bit says that the others are a group.
+    const GROUP: u32 = 1 << 31;
+
+    fn beside(self) -> Beside {
+        match self.beside & Self::GROUP {
+            0 => Beside::Record(self.beside),
+            _ => Beside::Group(GroupId::from_bits(self.beside & !Self::GROUP)),
+        }
+    }
+
+    fn in_group(group: GroupId) -> u32 {
+        group.bits() | Self::GROUP
+    }
 }
 
 /// What a presence subscription keeps.
@@ -51,6 +71,15 @@ pub struct Record {
     pub membership: Option<Membership>,
     /// The group of the channel that it is in.
     pub group: GroupId,
+    /// It is to have no deltas, whatever its connection asks for later.
+    pub refuses_deltas: bool,
+}
+
+/// What a subscribe asks for beyond the plain protocol.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    pub filter: Option<Arc<Filter>>,
+    pub delta: Wish,
 }
 
 /// The one subscribe that waits for its home (decisions 12).
@@ -61,7 +90,7 @@ pub struct Pending {
     pub subscription: u32,
     /// Presence channels only.
     pub member: Option<Box<Member>>,
-    pub filter: Option<Arc<Filter>>,
+    pub terms: Terms,
 }
 
 /// Who is signed in on a connection (WebSocket spec 14).
@@ -99,7 +128,7 @@ impl User {
 #[derive(Debug, Default)]
 pub struct Extra {
     pub pending: Option<Pending>,
-    /// `Sub::extra` points here.
+    /// [`Beside::Record`] points here.
     pub records: Vec<Option<Record>>,
     /// Indexes of `records` that are free.
     holes: Vec<u32>,
@@ -145,6 +174,8 @@ pub struct Session {
     pub app: u32,
     /// The protocol version it asked for, 2 or 4 to 7 (WebSocket spec 1.2).
     pub protocol: u8,
+    /// It has asked for deltas by this algorithm on all its subscriptions.
+    pub delta: Option<Algorithm>,
     /// When the ping that is out entered the kernel, in seconds of the shard's time.
     pub pinged_secs: u32,
     /// The second of the shard's time before which it must authorise itself; 0: it has, or need
@@ -162,14 +193,6 @@ impl Session {
         match self.protocol {
             SOCKUDO_PROTOCOL => Dialect::Sockudo,
             _ => Dialect::Pusher,
-        }
-    }
-
-    /// What a new subscription of it is to be sent.
-    pub fn wanted(&self, filter: Option<Arc<Filter>>) -> Wanted {
-        Wanted {
-            dialect: self.dialect(),
-            filter,
         }
     }
 
@@ -205,25 +228,20 @@ impl Session {
     }
 
     /// Adds a subscription and returns its index.
-    pub fn add(&mut self, channel: u32, position: u32, record: Option<Record>) -> u32 {
-        let extra = record.map_or(Sub::PLAIN, |record| {
-            let extra = self.extra();
-            match extra.holes.pop() {
-                Some(hole) => {
-                    extra.records[hole as usize] = Some(record);
-                    hole
-                }
-                None => {
-                    extra.records.push(Some(record));
-                    (extra.records.len() - 1) as u32
-                }
-            }
-        });
+    pub fn add(&mut self, channel: u32, position: u32, record: Record) -> u32 {
+        let beside = match record {
+            Record {
+                membership: None,
+                group,
+                refuses_deltas: false,
+            } => Sub::in_group(group),
+            record => self.keep(record),
+        };
         let nth = self.subs.len() as u32;
         self.subs.push(Sub {
             channel,
             position,
-            extra,
+            beside,
         });
         if let Some(index) = self.extra.as_mut().and_then(|extra| extra.index.as_mut()) {
             index.insert(channel, nth);
@@ -239,6 +257,40 @@ impl Session {
         nth
     }
 
+    fn keep(&mut self, record: Record) -> u32 {
+        let extra = self.extra();
+        match extra.holes.pop() {
+            Some(hole) => {
+                extra.records[hole as usize] = Some(record);
+                hole
+            }
+            None => {
+                extra.records.push(Some(record));
+                (extra.records.len() - 1) as u32
+            }
+        }
+    }
+
+    /// The subscription at `nth` is in another group now, at this place.
+    pub fn regroup(&mut self, nth: u32, group: GroupId, position: u32) {
+        let Some(sub) = self.subs.get_mut(nth as usize) else {
+            return;
+        };
+        sub.position = position;
+        match sub.beside() {
+            Beside::Group(_) => sub.beside = Sub::in_group(group),
+            Beside::Record(at) => {
+                let record = self
+                    .extra
+                    .as_mut()
+                    .and_then(|extra| extra.records.get_mut(at as usize));
+                if let Some(Some(record)) = record {
+                    record.group = group;
+                }
+            }
+        }
+    }
+
     /// Removes the subscription at `nth`; the last one takes its place. Returns what was removed,
     /// what it kept, and the subscription that moved to `nth`, whose entry at its channel must be
     /// told.
@@ -246,8 +298,11 @@ impl Session {
         let removed = self.subs.swap_remove(nth as usize);
         let moved = self.subs.get(nth as usize).copied();
         let record = self.extra.as_mut().and_then(|extra| {
-            let record = extra.records.get_mut(removed.extra as usize)?.take()?;
-            extra.holes.push(removed.extra);
+            let Beside::Record(at) = removed.beside() else {
+                return None;
+            };
+            let record = extra.records.get_mut(at as usize)?.take()?;
+            extra.holes.push(at);
             Some(record)
         });
         if let Some(index) = self.extra.as_mut().and_then(|extra| extra.index.as_mut()) {
@@ -261,17 +316,20 @@ impl Session {
 
     /// What a subscription keeps, if it is not like most.
     pub fn record(&self, sub: Sub) -> Option<&Record> {
-        self.extra
-            .as_ref()?
-            .records
-            .get(sub.extra as usize)?
-            .as_ref()
+        let Beside::Record(at) = sub.beside() else {
+            return None;
+        };
+        self.extra.as_ref()?.records.get(at as usize)?.as_ref()
     }
 
     /// The group of the channel that a subscription is in.
     pub fn group(&self, sub: Sub) -> GroupId {
-        self.record(sub)
-            .map_or(GroupId::PLAIN, |record| record.group)
+        match sub.beside() {
+            Beside::Group(group) => group,
+            Beside::Record(_) => self
+                .record(sub)
+                .map_or(GroupId::PLAIN, |record| record.group),
+        }
     }
 
     /// The user id of a presence subscription.
@@ -284,11 +342,17 @@ impl Session {
 mod tests {
     use super::*;
 
+    const PLAIN: Record = Record {
+        membership: None,
+        group: GroupId::PLAIN,
+        refuses_deltas: false,
+    };
+
     #[test]
     fn subscriptions_are_found_before_and_after_the_map_takes_over() {
         let mut session = Session::default();
         for channel in 0..100 {
-            assert_eq!(session.add(channel, channel, None), channel);
+            assert_eq!(session.add(channel, channel, PLAIN), channel);
             assert!((0..=channel).all(|c| session.find(c) == Some(c)));
         }
         let (removed, _, moved) = session.remove(10);
@@ -301,7 +365,7 @@ mod tests {
     #[test]
     fn removing_the_last_subscription_moves_none() {
         let mut session = Session::default();
-        session.add(5, 0, None);
+        session.add(5, 0, PLAIN);
         let (removed, record, moved) = session.remove(0);
         assert_eq!(removed.channel, 5);
         assert!(record.is_none() && moved.is_none() && session.subs.is_empty());
@@ -316,10 +380,10 @@ mod tests {
         };
         let record = Record {
             membership: Some(membership),
-            group: GroupId::PLAIN,
+            ..PLAIN
         };
-        session.add(1, 0, None);
-        session.add(2, 0, Some(record));
+        session.add(1, 0, PLAIN);
+        session.add(2, 0, record);
         let sub = session.subs[1];
         assert_eq!(session.user_id(sub), Some("u1"));
         assert_eq!(session.user_id(session.subs[0]), None);

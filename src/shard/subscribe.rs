@@ -20,11 +20,11 @@ use crate::pusher::signature::{Claim, ClientAuth, Explanation};
 use super::Shard;
 use super::channel::{ChannelKey, Entry, home};
 use super::conns::Phase;
-use super::groups::GroupId;
+use super::groups::Wanted;
 use super::message::{
     Admitted, Cache, Frame, Joined, Member, Refusal, ShardMessage, Ticket, Welcome,
 };
-use super::session::{Membership, Pending, Record};
+use super::session::{Membership, Pending, Record, Terms};
 
 /// Whether the home has to be asked before a subscribe is committed.
 pub fn is_asked(channel: ChannelName<'_>, settings: &AppSettings) -> bool {
@@ -33,14 +33,17 @@ pub fn is_asked(channel: ChannelName<'_>, settings: &AppSettings) -> bool {
     channel.is_presence() || channel.is_cache() || is_counted
 }
 
-/// The filter of a subscribe, if it has one.
-fn filter(app: &App, subscribe: &Subscribe<'_>) -> Result<Option<Arc<Filter>>, filter::Error> {
-    let has_one = subscribe.filter.is_some() || subscribe.events.is_some();
-    if has_one && !app.settings.tag_filtering {
+/// What a subscribe asks for beyond the plain protocol.
+fn terms(app: &App, subscribe: &Subscribe<'_>) -> Result<Terms, filter::Error> {
+    let filters = subscribe.filter.is_some() || subscribe.events.is_some();
+    if filters && !app.settings.tag_filtering {
         return Err(filter::Error::Disabled);
     }
     let filter = Filter::parse(subscribe.filter, subscribe.events)?;
-    Ok(filter.map(Arc::new))
+    Ok(Terms {
+        filter: filter.map(Arc::new),
+        delta: subscribe.delta,
+    })
 }
 
 impl Shard {
@@ -75,20 +78,22 @@ impl Shard {
             Ok(member) => member,
             Err(rejection) => return self.refuse_subscription(slot, name, &rejection),
         };
-        let filter = match filter(&app, subscribe) {
-            Ok(filter) => filter,
+        let terms = match terms(&app, subscribe) {
+            Ok(terms) => terms,
             Err(error) => return self.refuse_subscription(slot, name, &Rejection::Filter(error)),
         };
-        if !self.has_room(slot) || !self.has_room_for(found, filter.as_deref()) {
+        if !self.has_room(slot) || !self.has_room_for(found, terms.filter.as_deref()) {
             return self.refuse_subscription(slot, name, &Rejection::TooManySubscriptions);
         }
         let index = found.unwrap_or_else(|| self.begin_channel(hash, app.index, channel));
         self.subscriptions += 1;
         if is_asked(channel, &app.settings) {
-            self.ask(slot, index, member, filter);
+            self.ask(slot, index, member, terms);
         } else {
-            self.commit(slot, index, None, filter);
+            let delta = terms.delta;
+            self.commit(slot, index, None, terms);
             self.answer(slot, |out| outbound::subscription_succeeded(out, name));
+            self.confirm_delta(slot, index, delta);
             self.settle(index);
             self.note_subscribed(slot, name);
         }
@@ -186,13 +191,7 @@ impl Shard {
     }
 
     /// Asks the home; the session waits.
-    fn ask(
-        &mut self,
-        slot: u32,
-        index: u32,
-        member: Option<Box<Member>>,
-        filter: Option<Arc<Filter>>,
-    ) {
+    fn ask(&mut self, slot: u32, index: u32, member: Option<Box<Member>>, terms: Terms) {
         let session = self.conns.key(slot);
         let extra = self.conns.session(slot).extra();
         extra.tickets += 1;
@@ -205,7 +204,7 @@ impl Shard {
             channel: index,
             subscription,
             member: member.clone(),
-            filter,
+            terms,
         });
         let source = self.id;
         let Some(local) = self.local.at(index) else {
@@ -222,12 +221,15 @@ impl Shard {
             },
             None => {
                 let subscribers = local.subscribers() as u32 + local.pending;
+                let needs = local.needs();
                 local.told = Some(subscribers);
+                local.told_needs = needs;
                 local.report = false;
                 ShardMessage::Interest {
                     channel,
                     source,
                     subscribers,
+                    needs,
                     round,
                     ask: Some(ticket),
                 }
@@ -242,9 +244,13 @@ impl Shard {
         slot: u32,
         index: u32,
         membership: Option<Membership>,
-        filter: Option<Arc<Filter>>,
+        terms: Terms,
     ) {
-        let wanted = self.conns.session(slot).wanted(filter);
+        let wanted = Wanted {
+            dialect: self.conns.session(slot).dialect(),
+            delta: self.algorithm_for(slot, index, terms.delta),
+            filter: terms.filter,
+        };
         let Some(channel) = self.local.at(index) else {
             return;
         };
@@ -258,8 +264,11 @@ impl Shard {
         let session = self.conns.session(slot);
         let nth = session.subs.len() as u32;
         let position = channel.add(group, Entry { slot, nth });
-        let is_plain = membership.is_none() && group == GroupId::PLAIN;
-        let record = (!is_plain).then_some(Record { membership, group });
+        let record = Record {
+            membership,
+            group,
+            refuses_deltas: terms.delta.enabled == Some(false),
+        };
         session.add(index, position, record);
         let kind = ChannelKind::of(&channel.key.name);
         self.counters.app(channel.key.app).subscriptions[kind as usize] += 1;
@@ -315,20 +324,23 @@ impl Shard {
             subscription: pending.subscription,
             user_id: member.user_id,
         });
-        let filter = pending.filter;
-        self.commit(slot, pending.channel, membership, filter.clone());
         if let Some(channel) = self.local.at(pending.channel) {
             debug_assert!(
                 channel.seq == 0 || channel.seq == seq || cfg!(test),
                 "{}",
                 key.name
             );
+            // First: what the newcomer is without begins behind this number.
             channel.seq = seq;
         }
+        let terms = pending.terms;
+        let (filter, delta) = (terms.filter.clone(), terms.delta);
+        self.commit(slot, pending.channel, membership, terms);
         match succeeded {
             Some(frame) => self.answer_frame(slot, &frame),
             None => self.answer(slot, |out| outbound::subscription_succeeded(out, &key.name)),
         }
+        self.confirm_delta(slot, pending.channel, delta);
         match cache {
             Cache::None => {}
             Cache::Hit(frame) => self.answer_cached(slot, key, &frame, filter.as_deref()),
@@ -338,6 +350,7 @@ impl Shard {
             self.answer_frame(slot, &frame);
         }
         self.note_subscribed(slot, &key.name);
+        self.settle_needs(pending.channel);
     }
 
     /// The cached event is offered to the filter like any other (extensions spec 2.2); where it does

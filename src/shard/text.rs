@@ -58,11 +58,8 @@ impl Shard {
             ClientMessage::Subscribe(subscribe) => self.subscribe(slot, &subscribe),
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(slot, &channel),
             ClientMessage::SignIn(sign_in) => self.sign_in(slot, &sign_in),
-            // Deltas come with the streams of channels; until then nobody is promised one.
-            ClientMessage::EnableDelta { .. } => self.answer(slot, |out| {
-                outbound::delta_compression_enabled(out, None, None);
-            }),
-            ClientMessage::DeltaSyncError { .. } => {}
+            ClientMessage::EnableDelta { algorithm } => self.enable_deltas(slot, algorithm),
+            ClientMessage::DeltaSyncError { channel } => self.forget_base(slot, &channel),
             ClientMessage::Event(event) => self.client_event(slot, &event),
             ClientMessage::Unknown { event } => {
                 self.reject(slot, &Rejection::UnsupportedEvent { event: &event });

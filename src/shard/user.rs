@@ -27,7 +27,7 @@ use super::homes::Source;
 use super::message::ShardMessage;
 use super::outbox::List;
 use super::publish::Overloaded;
-use super::session::User;
+use super::session::{Terms, User};
 
 impl Shard {
     /// `pusher:signin` (WebSocket spec 14).
@@ -87,7 +87,7 @@ impl Shard {
         let index = found.unwrap_or_else(|| self.begin_channel(hash, app, channel));
         self.subscriptions += 1;
         self.counters.sign_ins += 1;
-        self.commit(slot, index, None, None);
+        self.commit(slot, index, None, Terms::default());
         Ok(index)
     }
 

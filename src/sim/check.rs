@@ -226,6 +226,7 @@ impl World {
                 "subscriptions are left at shard {at}"
             );
             assert_eq!(shard.filter_bytes(), 0, "filters are left at shard {at}");
+            assert_eq!(shard.base_bytes(), 0, "bases are left at shard {at}");
             assert_eq!(shard.counters.sequence_gaps, 0);
             assert_eq!((shard.delays(), shard.counters.webhooks_dropped), (0, 0));
             let cached = self.model.channels.iter().filter(|channel| {

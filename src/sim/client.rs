@@ -8,10 +8,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use crate::app::AppSettings;
+use crate::pusher::delta::Algorithm;
 use crate::pusher::socket_id::SocketId;
 use crate::shard::message::SessionKey;
 
 use super::channel::{Entry, Kept, Label};
+use super::deltas::{self, Decoded, Decoder, Wish};
 use super::model::Model;
 use super::sieve::Sieve;
 use super::text;
@@ -27,7 +30,12 @@ pub(super) enum Action {
         valid: bool,
         user: Option<&'static str>,
         sieve: Option<Rc<Sieve>>,
+        wish: Option<Wish>,
     },
+    EnableDeltas {
+        algorithm: Option<Algorithm>,
+    },
+    Resync,
     Unsubscribe {
         channel: usize,
     },
@@ -60,12 +68,14 @@ pub(super) enum Expect {
         channel: usize,
         from: usize,
         sieve: Option<Rc<Sieve>>,
+        wish: Option<Wish>,
     },
     /// A subscribe that asked its home.
     Asked {
         channel: usize,
         subscription: u32,
         sieve: Option<Rc<Sieve>>,
+        wish: Option<Wish>,
     },
     /// The text of success, the first entry of the user's log that may come, and for each user on
     /// the list how many transitions the first frame has at least.
@@ -79,6 +89,8 @@ pub(super) enum Expect {
     UserSubscribed {
         channel: usize,
     },
+    /// The answer to a wish for deltas of the whole connection.
+    DeltasConfirmed(Option<Algorithm>),
     Error(Option<u16>),
     SubscriptionError,
     /// No answer: an unsubscribe.
@@ -107,13 +119,27 @@ pub(super) struct Sub {
     pub(super) cursor: Cursor,
     /// What it lets through.
     sieve: Option<Rc<Sieve>>,
+    /// Whether it may be sent deltas, now or once the connection has asked.
+    may_have_deltas: bool,
+    decoder: Decoder,
 }
 
 impl Sub {
-    /// One that lets everything through.
+    /// One that lets everything through and never has deltas: the channel of a user.
     pub(super) fn plain(cursor: Cursor) -> Self {
-        let sieve = None;
-        Self { cursor, sieve }
+        Self {
+            may_have_deltas: false,
+            ..Self::new(cursor, None, None)
+        }
+    }
+
+    fn new(cursor: Cursor, sieve: Option<Rc<Sieve>>, wish: Option<Wish>) -> Self {
+        Self {
+            cursor,
+            sieve,
+            may_have_deltas: wish.is_none_or(|wish| wish.1 != Some(false)),
+            decoder: Decoder::default(),
+        }
     }
 
     /// The text of an event as this subscription gets it, if it does.
@@ -157,6 +183,10 @@ pub(super) struct Client {
     pub(super) due: VecDeque<Rc<str>>,
     /// The last count that it was told of each channel.
     pub(super) counts: BTreeMap<usize, u32>,
+    /// The algorithm of the connection, as the session has it.
+    pub(super) delta: Option<Algorithm>,
+    /// The same, as the client has been told.
+    told_delta: Option<Algorithm>,
     /// What the session is subscribed to, and as whom.
     pub(super) session: BTreeMap<usize, Option<&'static str>>,
     /// Who it is signed in as.
@@ -192,6 +222,8 @@ impl Client {
             subs: BTreeMap::new(),
             due: VecDeque::new(),
             counts: BTreeMap::new(),
+            delta: None,
+            told_delta: None,
             session: BTreeMap::new(),
             person: Person::default(),
             pending: None,
@@ -216,7 +248,16 @@ impl Client {
             assert_eq!(text, &*due, "this text belongs directly behind the success");
             return None;
         }
+        let decoded = channel.and_then(|name| self.decode(name, text, model));
+        let text = decoded.as_deref().unwrap_or(text);
         match event {
+            "pusher:delta_compression_enabled" => match self.answered(model) {
+                Expect::DeltasConfirmed(algorithm) => {
+                    assert_eq!(text, deltas::confirmation(None, algorithm));
+                    self.told_delta = algorithm;
+                }
+                answered => panic!("{text} instead of {answered:?}"),
+            },
             "pusher:connection_established" => self.on_greeting(text, model),
             "pusher:ping" => return (!self.mute).then_some(Action::Pong),
             "pusher:pong" => {
@@ -316,22 +357,27 @@ impl Client {
                 channel,
                 from,
                 sieve,
+                wish,
             } => {
-                assert_eq!(text, text::succeeded(model.channels[channel].name));
+                let name = model.channels[channel].name;
+                assert_eq!(text, text::succeeded(name));
+                self.due.extend(self.confirmed(name, wish));
                 let end = model.channels[channel].log.len();
-                let cursor = Cursor::Between(from, end);
-                let before = self.subs.insert(channel, Sub { cursor, sieve });
+                let sub = Sub::new(Cursor::Between(from, end), sieve, wish);
+                let before = self.subs.insert(channel, sub);
                 assert!(before.is_none(), "subscribed twice: {text}");
             }
             Expect::Asked {
                 channel,
                 subscription,
                 sieve,
+                wish,
             } => {
                 let outcome = model.outcome(self.key.expect("it has asked"), subscription);
                 assert_eq!(Some(text), outcome.succeeded.as_deref());
-                let cursor = Cursor::At(outcome.from);
-                let sub = Sub { cursor, sieve };
+                self.due
+                    .extend(self.confirmed(model.channels[channel].name, wish));
+                let sub = Sub::new(Cursor::At(outcome.from), sieve, wish);
                 let due = outcome.cache.as_ref().map(|cache| {
                     let sifted = |kept: &Kept| {
                         sub.sifted(&kept.text, kept.label, self.rules.tags_in_messages)
@@ -349,6 +395,36 @@ impl Client {
             }
             answered => panic!("{text} instead of {answered:?}"),
         }
+    }
+
+    /// What follows the success of a subscribe that wished for deltas.
+    fn confirmed(&self, channel: &str, wish: Option<Wish>) -> Option<Rc<str>> {
+        let asks = wish.is_some_and(|wish| wish.1 == Some(true));
+        let settings = &self.rules.deltas;
+        let algorithm = Wish::algorithm(wish, self.told_delta, settings, channel);
+        asks.then(|| deltas::confirmation(Some(channel), algorithm).into())
+    }
+
+    /// A text of a channel as its publisher meant it, where it has a place in a stream. Who has not
+    /// asked for deltas sees no trace of them.
+    fn decode(&mut self, channel: &str, text: &str, model: &mut Model) -> Option<String> {
+        let at = model.channel(self.app, channel);
+        let Some(sub) = self.subs.get_mut(&at) else {
+            assert!(
+                !text.contains("delta_seq"),
+                "not subscribed, yet got {text}"
+            );
+            return None;
+        };
+        let Decoded { text, is_delta } = sub.decoder.decode(text)?;
+        assert!(
+            sub.may_have_deltas && self.rules.deltas.delta_compression,
+            "nobody has asked for deltas here: {text}"
+        );
+        let event = &model.events[text::number(&text) as usize];
+        assert!(!is_delta || event.delta != Some(false), "a delta of {text}");
+        model.deltas += u64::from(is_delta);
+        Some(text)
     }
 
     /// A text of a channel has to be the next one of its log.
@@ -398,7 +474,7 @@ impl Client {
 }
 
 /// Settings that decide what a client sees.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) subscription_errors: bool,
     pub(super) subscriptions_max: Option<u32>,
@@ -407,4 +483,5 @@ pub(super) struct Rules {
     pub(super) authorized_connections: bool,
     pub(super) tag_filtering: bool,
     pub(super) tags_in_messages: bool,
+    pub(super) deltas: Rc<AppSettings>,
 }

@@ -5,10 +5,12 @@
 use std::rc::Rc;
 
 use crate::clock::Now;
+use crate::pusher::delta::Algorithm;
 use crate::pusher::signature::SigningKey;
 use crate::pusher::socket_id::SocketId;
 
 use super::client::{Action, Client, Rules};
+use super::deltas::WISHES;
 use super::kernel::Mood;
 use super::peer::{Input, Kind, Peer, Publisher, Request};
 use super::plan::APPS;
@@ -87,6 +89,7 @@ impl World {
             authorized_connections: of_app.authorized_connections,
             tag_filtering: of_app.tag_filtering,
             tags_in_messages: of_app.tags_in_messages,
+            deltas: Rc::new(of_app.clone()),
         };
         let sockudo = self.chance.below(4) == 0;
         let client = Client::new(app, shard, sockudo, rules);
@@ -174,6 +177,8 @@ impl World {
                 client.closing = Some(1000);
                 Input::Close(None)
             }
+            968..=979 => self.enable_deltas(),
+            980..=984 => self.resync(at, channel),
             _ => Input::Pong,
         };
         self.peers[at].to_server.push_back(input);
@@ -185,6 +190,7 @@ impl World {
         let is_lying = self.chance.below(20) == 0;
         let sieve = (self.chance.below(3) == 0)
             .then(|| Sieve::some(&mut self.chance, [API_EVENT, CLIENT_EVENT]));
+        let wish = (self.chance.below(2) == 0).then(|| WISHES[self.chance.below(WISHES.len())]);
         let found = &self.model.channels[channel];
         let Some(client) = self.peers[at].client() else {
             return Input::Pong;
@@ -209,8 +215,9 @@ impl World {
         let filter = sieve
             .as_ref()
             .map_or(String::new(), |sieve| format!(",{}", sieve.member()));
+        let delta = wish.map_or(String::new(), |wish| format!(r#","delta":{}"#, wish.0));
         let text = format!(
-            r#"{{"event":"pusher:subscribe","data":{{"channel":"{}","auth":"{key}:{signature}"{data}{filter}}}}}"#,
+            r#"{{"event":"pusher:subscribe","data":{{"channel":"{}","auth":"{key}:{signature}"{data}{filter}{delta}}}}}"#,
             found.name
         );
         // The model knows channels by app: the same name in the client's own app.
@@ -222,6 +229,7 @@ impl World {
                 valid,
                 user,
                 sieve: sieve.map(Rc::new),
+                wish,
             },
             text,
         )
@@ -236,6 +244,30 @@ impl World {
         client.wants.retain(|&wanted| wanted != channel);
         let text = format!(r#"{{"event":"pusher:unsubscribe","data":{{"channel":"{name}"}}}}"#);
         Input::Text(Action::Unsubscribe { channel }, text)
+    }
+
+    fn enable_deltas(&mut self) -> Input {
+        let (data, algorithm) = [
+            ("{}", Some(Algorithm::Fossil)),
+            (
+                r#"{"algorithms":["xdelta3","fossil"]}"#,
+                Some(Algorithm::Xdelta3),
+            ),
+            (r#"{"algorithms":["zip"]}"#, None),
+        ][self.chance.below(3)];
+        let text = format!(r#"{{"event":"pusher:enable_delta_compression","data":{data}}}"#);
+        Input::Text(Action::EnableDeltas { algorithm }, text)
+    }
+
+    /// A client cannot apply what it has got, or says so without a reason.
+    fn resync(&mut self, at: usize, channel: usize) -> Input {
+        let name = self.model.channels[channel].name;
+        if self.peers[at].client().is_none() {
+            return Input::Pong;
+        }
+        let text =
+            format!(r#"{{"event":"pusher:delta_sync_error","data":{{"channel":"{name}"}}}}"#);
+        Input::Text(Action::Resync, text)
     }
 
     fn client_event(&mut self, at: usize, channel: usize) -> Input {
@@ -300,6 +332,9 @@ impl World {
             info: self.chance.below(3) == 0,
             key: None,
         };
+        // Wished for more often than not: most events here are too short for deltas else.
+        let delta = [None, Some(true), Some(true), Some(true), Some(false)][self.chance.below(5)];
+        self.model.events[number as usize].delta = delta;
         let request = self.perhaps_keyed(request);
         let number = request.number;
         if let Kind::Publisher(publisher) = &mut self.peers[at].kind {

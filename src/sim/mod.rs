@@ -33,6 +33,7 @@ mod check;
 mod client;
 mod conn;
 mod counts;
+mod deltas;
 mod generate;
 mod kernel;
 mod keyed;
@@ -148,6 +149,22 @@ fn replay_of_a_seed_does_the_same_again() {
             "seeds differ"
         );
     }
+}
+
+#[test]
+fn clients_put_events_together_from_deltas() {
+    let deltas: u64 = (0..40)
+        .filter_map(|seed| {
+            let plan = Plan {
+                seed,
+                shards: 2,
+                inbox: MANY,
+                off: None,
+            };
+            Some(run(plan).ok()?.deltas)
+        })
+        .sum();
+    assert!(deltas > 100, "{deltas}");
 }
 
 /// The seed that the environment names, if it names one.

@@ -43,6 +43,8 @@ pub(super) struct Event {
     pub(super) name: &'static str,
     pub(super) padding: usize,
     pub(super) tags: Tags,
+    /// The publisher's wish for deltas.
+    pub(super) delta: Option<bool>,
     /// Who sent it, where subscribers are told.
     pub(super) user: Option<&'static str>,
     /// Channels it is for, and inboxes it has entered.
@@ -66,6 +68,8 @@ pub(super) struct Model {
     pub(super) events: Vec<Event>,
     /// Terminations that a shard has queued and that have not entered an inbox, by user.
     pub(super) terminating: HashMap<(usize, usize), VecDeque<u64>>,
+    /// Events that came as deltas.
+    pub(super) deltas: u64,
     outcomes: HashMap<(SessionKey, u32), Outcome>,
     /// Counts that the answer to a publish will tell.
     answers: HashMap<(u16, u32, u32, u32), Counts>,
@@ -98,6 +102,7 @@ impl Model {
             channels,
             events: Vec::new(),
             terminating: HashMap::new(),
+            deltas: 0,
             outcomes: HashMap::new(),
             answers: HashMap::new(),
             truths: Truths::new(),
@@ -128,6 +133,7 @@ impl Model {
             name,
             padding,
             tags,
+            delta: None,
             user: None,
             wanted,
             accepted: 0,

@@ -16,7 +16,7 @@ use super::{MANY, run, setting};
 const SEARCHED_MAX: u64 = 500;
 
 /// Rules, and the shards, inboxes and seeds that show their absence.
-const SHOWN: [(Rule, u16, usize, [u64; 4]); 14] = [
+const SHOWN: [(Rule, u16, usize, [u64; 4]); 15] = [
     (Rule::OwnInbox, 5, MANY, [0, 1, 2, 3]),
     (Rule::InPlace, 1, 2, [0, 1, 3, 4]),
     (Rule::Fifo, 5, 2, [0, 1, 2, 3]),
@@ -26,6 +26,7 @@ const SHOWN: [(Rule, u16, usize, [u64; 4]); 14] = [
     (Rule::Ticket, 5, 2, [0, 1, 2, 3]),
     (Rule::CloseLast, 5, 2, [0, 1, 2, 3]),
     (Rule::Round, 5, 2, [6, 8, 12, 15]),
+    (Rule::Base, 2, MANY, [0, 1, 2, 3]),
     (Rule::BegunFrame, 2, 2, [4, 5, 6, 7]),
     (Rule::EventsFirst, 2, 2, [0, 1, 2, 3]),
     (Rule::WatchRound, 5, 2, [0, 1, 2, 3]),

@@ -13,6 +13,8 @@ use crate::shard::bounds::OutboxLimits;
 use crate::shard::counts::CountPace;
 use crate::shard::{Budgets, Mutations, Probe, Settings};
 
+use super::deltas;
+
 /// Channels of each app.
 pub(super) const NAMES: [&str; 6] = [
     "news",
@@ -65,6 +67,8 @@ pub(super) enum Rule {
     CloseLast,
     /// 17: an earlier life's deliveries are ignored.
     Round,
+    /// Extensions spec 3.3: a delta only to those who have its base.
+    Base,
     /// 21: nothing inside a begun frame.
     BegunFrame,
     /// 43: a user is closed behind earlier events.
@@ -89,6 +93,7 @@ impl Rule {
             Self::AnnounceFirst => mutations.answer_first = true,
             Self::Ticket => mutations.any_ticket = true,
             Self::Round => mutations.any_round = true,
+            Self::Base => mutations.any_base = true,
             Self::BegunFrame => mutations.overtake_begun = true,
             Self::EventsFirst => mutations.close_before_events = true,
             Self::WatchRound => mutations.any_watch_round = true,
@@ -192,6 +197,12 @@ fn settings(plan: Plan, chance: &mut Seed) -> Settings {
         lag_bytes_max: if chance.below(4) == 0 { 200 } else { 64 << 20 },
         lag_max: Duration::from_millis(if chance.below(4) == 0 { 20 } else { 1000 }),
         filters_channel_max: 10_000,
+        delta_texts_max: 1 + chance.below(4),
+        delta_bytes_max: if chance.below(4) == 0 {
+            2000
+        } else {
+            256 << 20
+        },
         filters_bytes_max: 64 << 20,
         subscriptions_max: 4_000_000,
         subscriptions_per_connection_max: (chance.below(4) == 0).then_some(2),
@@ -284,7 +295,7 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
             tags_in_messages: chance.below(2) == 0,
             webhook_delay: delay(chance),
             webhook_cache_miss_window: delay(chance),
-            ..AppSettings::default()
+            ..deltas::settings(chance)
         },
         AppSettings {
             tag_filtering: chance.below(2) == 0,
@@ -294,7 +305,7 @@ fn apps(chance: &mut Seed) -> Arc<AppTable> {
             subscription_count: subscription_count(chance),
             webhook_delay: delay(chance),
             webhook_cache_miss_window: delay(chance),
-            ..AppSettings::default()
+            ..deltas::settings(chance)
         },
     ];
     let apps = APPS

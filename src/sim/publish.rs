@@ -69,6 +69,7 @@ impl World {
                 except: request.except,
                 origin: Origin::Api,
                 cached: channel.is_cache(),
+                delta: event.delta,
                 ask: request.info.then_some((to, nth)),
                 webhook: None,
             }
@@ -160,7 +161,8 @@ impl World {
 fn frame(channel: &str, data: &str, tags: Tags) -> Arc<Frame> {
     let mut bytes = Vec::new();
     write_text_frame(&mut bytes, |out| {
-        let (name, data) = (StringSource::Text(API_EVENT), StringSource::Text(data));
+        let token = format!("\"{data}\"");
+        let (name, data) = (StringSource::Text(API_EVENT), StringSource::Token(&token));
         outbound::event(out, name, channel, data, None);
     });
     Frame::published(bytes, Micros::default(), TagSet::new(&tags.pairs()))

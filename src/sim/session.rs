@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::client::{Action, Client, Expect};
+use super::deltas::Wish;
 use super::model::Model;
 use super::sieve::Sieve;
 
@@ -21,9 +22,18 @@ impl Client {
                 valid,
                 user,
                 ref sieve,
+                wish,
             } => {
-                return self.on_subscribe(channel, valid, user, sieve.clone(), model);
+                return self.on_subscribe(channel, valid, user, (sieve.clone(), wish), model);
             }
+            Action::EnableDeltas { algorithm } => {
+                let may = self.rules.deltas.delta_compression;
+                if may {
+                    self.delta = self.delta.or(algorithm);
+                }
+                self.expected.push_back(Expect::DeltasConfirmed(self.delta));
+            }
+            Action::Resync => {}
             Action::Unsubscribe { channel } => {
                 self.expected
                     .push_back(match self.session.remove(&channel) {
@@ -36,7 +46,13 @@ impl Client {
                     .person
                     .channel
                     .map(|user| model.channels[user].user_id());
-                return self.on_subscribe(channel, valid && user.is_some(), user, None, model);
+                return self.on_subscribe(
+                    channel,
+                    valid && user.is_some(),
+                    user,
+                    (None, None),
+                    model,
+                );
             }
             // What is under way decides too: see `on_sign_in`.
             Action::SignIn(_) => {}
@@ -71,7 +87,7 @@ impl Client {
         at: usize,
         valid: bool,
         user: Option<&'static str>,
-        sieve: Option<Rc<Sieve>>,
+        (sieve, wish): (Option<Rc<Sieve>>, Option<Wish>),
         model: &Model,
     ) -> bool {
         let channel = &model.channels[at];
@@ -105,6 +121,7 @@ impl Client {
                 channel: at,
                 subscription,
                 sieve,
+                wish,
             });
             return true;
         }
@@ -115,6 +132,7 @@ impl Client {
             channel: at,
             from,
             sieve,
+            wish,
         });
         false
     }

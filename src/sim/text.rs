@@ -83,15 +83,23 @@ pub(super) fn tagged(text: &str, tags: &[(&str, &str)]) -> String {
     format!(r#"{text},"tags":{{{}}}}}"#, tags.join(","))
 }
 
-/// The data of event `number`: unique, and as long as wanted.
+/// The data of event `number`, as it stands in a JSON string: unique, as long as wanted, mostly with
+/// a conflation key.
 pub(super) fn data(number: u64, padding: usize) -> String {
-    format!("{number}:{}", "x".repeat(padding))
+    let keys = [r#"\"k\":\"a\","#, r#"\"k\":\"b\","#, r#"\"k\":3,"#, ""];
+    let key = keys[number as usize % keys.len()];
+    format!(
+        r#"{{\"n\":{number},{key}\"p\":\"{}\"}}"#,
+        "x".repeat(padding)
+    )
 }
 
 /// The number of an event whose data [`data`] wrote.
 pub(super) fn number(text: &str) -> u64 {
-    let (_, data) = text.split_once(r#""data":""#).expect("an event has data");
-    let (number, _) = data.split_once(':').expect("data begins with a number");
+    let (_, data) = text
+        .split_once(r#""data":"{\"n\":"#)
+        .expect("an event has data");
+    let (number, _) = data.split_once(',').expect("data begins with a number");
     number.parse().expect("data begins with a number")
 }
 
@@ -175,10 +183,17 @@ pub(super) fn head(text: &str) -> (&str, Option<&str>) {
     (event, channel)
 }
 
-/// A string member of a text that [`event`] wrote.
+/// A string member of a text that [`event`] wrote, as it stands there.
 pub(super) fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!(r#""{name}":""#))?;
-    rest.split_once('"').map(|(value, _)| value)
+    let mut quotes = rest.match_indices('"');
+    let (end, _) = quotes.find(|&(at, _)| !rest[..at].ends_with('\\'))?;
+    Some(&rest[..end])
+}
+
+/// What a member means: there are no escapes but those of quotes.
+pub(super) fn unescaped(member: &str) -> String {
+    member.replace(r#"\""#, "\"")
 }
 
 /// The code of a `pusher:error`.

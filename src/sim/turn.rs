@@ -112,6 +112,7 @@ impl World {
     fn leave(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.shard.leave();
+        node.shard.switch_to_deltas();
         node.shard.take_released(&mut node.released);
         for slot in std::mem::take(&mut node.released) {
             if self.chance.below(4) == 0 {

@@ -130,7 +130,7 @@ impl Receiver {
                     let text = text::payload(publish.frame.bytes());
                     noted.client_event = Some(ClientEventSent {
                         event: text::head(text).0.into(),
-                        data: text::member(text, "data").expect("data").into(),
+                        data: text::unescaped(text::member(text, "data").expect("data")).into(),
                         socket_id: publish.except.expect("its sender does not get it"),
                         user_id: text::member(text, "user_id").map(Into::into),
                     });

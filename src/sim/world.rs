@@ -159,6 +159,7 @@ impl World {
         }
         self.wait(WEBHOOKS_WAIT);
         self.check_empty();
+        self.trace.deltas = self.model.deltas;
         self.trace
     }
 
