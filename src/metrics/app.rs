@@ -55,6 +55,9 @@ impl AppCounters {
         self.http_calls += other.http_calls;
         self.http_received_bytes += other.http_received_bytes;
         self.http_sent_bytes += other.http_sent_bytes;
+        self.idempotent_replays += other.idempotent_replays;
+        self.idempotency_conflicts += other.idempotency_conflicts;
+        self.idempotency_evicted += other.idempotency_evicted;
         add_each(&mut self.subscriptions, &other.subscriptions);
         add_each(&mut self.unsubscriptions, &other.unsubscriptions);
         for (rate, more) in self.rates.iter_mut().zip(other.rates) {

@@ -170,7 +170,7 @@ impl Exposition<'_> {
 
 /// Counters by app, with the peers' names.
 type PerApp = (&'static str, &'static str, fn(&AppCounters) -> u64);
-const PER_APP: [PerApp; 9] = [
+const PER_APP: [PerApp; 12] = [
     ("new_connections_total", "Connections greeted.", |app| {
         app.opened
     }),
@@ -212,4 +212,19 @@ const PER_APP: [PerApp; 9] = [
     ("http_calls_received_total", "Signed requests.", |app| {
         app.http_calls
     }),
+    (
+        "idempotent_replays_total",
+        "Requests answered as the first with their idempotency key was.",
+        |app| app.idempotent_replays,
+    ),
+    (
+        "idempotency_conflicts_total",
+        "Requests whose idempotency key stood for another body.",
+        |app| app.idempotency_conflicts,
+    ),
+    (
+        "idempotency_keys_evicted_total",
+        "Idempotency keys forgotten before their time, for want of room.",
+        |app| app.idempotency_evicted,
+    ),
 ];
