@@ -34,7 +34,7 @@ pub struct Counters {
     pub left: u64,
     /// Events that a home has ordered.
     pub published: u64,
-    /// Publishes refused for want of room, by [`PublishRefusal`].
+    /// Publishes, and terminations of users, refused for want of room, by [`PublishRefusal`].
     pub publishes_refused: [u64; PublishRefusal::ALL.len()],
     /// Frames of channels queued for a connection.
     pub delivered: u64,

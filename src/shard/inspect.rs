@@ -77,6 +77,13 @@ impl Shard {
         watchers
     }
 
+    /// The round under which a user at home here watches another one, by their channels.
+    pub fn watch_round(&self, app: u32, watcher: &str, watched: &str) -> Option<u32> {
+        let user = self.home_channel(app, watcher)?.user()?;
+        let hash = self.hasher.hash(app, watched);
+        user.watching.round_of(hash, app, watched)
+    }
+
     /// Messages that wait to be carried.
     pub fn queued_messages(&self) -> impl Iterator<Item = &ShardMessage> {
         self.outgoing.iter().flat_map(|outgoing| &outgoing.list)

@@ -373,6 +373,8 @@ impl ShardMessage {
             Self::Deliver { frame, step, .. } => {
                 frame.held_bytes() + step.as_ref().map_or(0, |step| step.bytes())
             }
+            Self::Watched { frame, .. } => frame.held_bytes(),
+            Self::ToSession { frame, .. } => frame.as_ref().map_or(0, |frame| frame.held_bytes()),
             _ => 0,
         }
     }

@@ -210,7 +210,10 @@ impl Shard {
             };
             #[cfg(test)]
             let round = match self.mutations.any_watch_round {
-                true => user.watching.round_of(target).unwrap_or(round),
+                true => user
+                    .watching
+                    .round_of(target.hash, target.app, &target.name)
+                    .unwrap_or(round),
                 false => round,
             };
             match user.watching.on_state(target, *is_online, round) {

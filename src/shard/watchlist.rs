@@ -218,8 +218,8 @@ impl Watching {
 
     /// The round under which a user is watched.
     #[cfg(test)]
-    pub(super) fn round_of(&self, key: &Arc<ChannelKey>) -> Option<u32> {
-        let index = self.targets.find_key(key)?;
+    pub(super) fn round_of(&self, hash: u64, app: u32, name: &str) -> Option<u32> {
+        let index = self.targets.find(hash, app, name)?;
         Some(self.targets.peek(index)?.round)
     }
 

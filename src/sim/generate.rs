@@ -30,7 +30,10 @@ impl World {
     /// Perhaps somebody does something.
     pub(super) fn act(&mut self) {
         self.react();
-        match self.chance.below(1000) {
+        let roll = self.chance.below(1000);
+        match roll {
+            640..=759 if self.scene.crowd && roll % 3 == 0 => self.vanish(),
+            640..=759 if self.scene.crowd => self.connect(),
             0..=339 => self.some_client(),
             340..=639 => self.some_publisher(),
             640..=719 => self.connect(),
@@ -143,7 +146,8 @@ impl World {
     fn send_something(&mut self, at: usize) {
         let channel = self.some_channel();
         let roll = self.chance.below(1000);
-        let signs_in = self.scene.users > 0 && self.chance.below(8) == 0;
+        let often = if self.scene.crowd { 2 } else { 8 };
+        let signs_in = self.scene.users > 0 && self.chance.below(often) == 0;
         let signed_in = self.scene.users > 0 && self.chance.below(4) == 0;
         let found = &self.model.channels[channel];
         let (is_user, is_presence) = (found.is_user(), found.is_presence());
@@ -297,7 +301,8 @@ impl World {
         let Some(at) = self.some_peer(false) else {
             return;
         };
-        if self.chance.below(16) == 0 {
+        let often = if self.scene.crowd { 6 } else { 16 };
+        if self.chance.below(often) == 0 {
             return self.some_termination(at);
         }
         if self.chance.below(4) == 0 {

@@ -63,8 +63,14 @@ impl World {
             };
             self.trace.add(&[2, at as u64, target as u64]);
             self.model.on_accepted(&message);
-            if let ShardMessage::Terminate { user } = &message {
-                self.model.on_terminate(at, user);
+            match &message {
+                ShardMessage::Terminate { user } => self.model.on_terminate(at, user),
+                ShardMessage::WatchList {
+                    user,
+                    list: Some(_),
+                    ..
+                } => self.model.on_watch_list(at, user),
+                _ => {}
             }
             if let ShardMessage::Ask { question, from } = &message {
                 self.model.on_ask_accepted(target, question, *from);

@@ -126,6 +126,8 @@ pub(super) struct Scene {
     pub(super) channels: Vec<usize>,
     /// Users who sign in: so many of the first of [`USER_NAMES`].
     pub(super) users: usize,
+    /// Mostly they sign in, with other lists each time, and are gone again.
+    pub(super) crowd: bool,
     pub(super) steps: usize,
     /// A step takes below so many milliseconds.
     pub(super) step_ms: usize,
@@ -142,8 +144,9 @@ impl Scene {
             .map(|_| chance.below(APPS.len()) * CHANNELS_PER_APP + chance.below(NAMES.len()))
             .collect();
         let users = [0, 1, 2, 3][chance.below(4)];
+        let crowd = users > 1 && chance.below(2) == 0;
         for user in 0..users {
-            let app = usize::from(chance.below(5) == 0);
+            let app = usize::from(!crowd && chance.below(5) == 0);
             channels.push(app * CHANNELS_PER_APP + NAMES.len() + user);
         }
         let freezes = chance.below(6) == 0;
@@ -154,6 +157,7 @@ impl Scene {
             publishers_max: 1 + chance.below(3),
             channels,
             users,
+            crowd,
             steps: 1200 + chance.below(1600),
             step_ms: [4, 20, 200][chance.below(3)],
             slow: chance.below(3) > 0,

@@ -182,11 +182,18 @@ impl World {
     pub(super) fn sight(&self, sign_in: &SignIn) -> Sight {
         let mut sight = Sight::default();
         let is_it = |key: &ChannelKey, channel| self.model.at(key.app, &key.name) == channel;
+        let watcher_at = &self.model.channels[sign_in.channel];
+        let home = &self.nodes[watcher_at.home].shard;
         for &watched in &sign_in.list {
+            let name = self.model.channels[watched].name;
+            // Who is not watched yet will be asked for, and word of an earlier round is no answer.
+            let asked = home.watch_round(APPS[watcher_at.app].0, watcher_at.name, name);
             let told = self.count_messages(|message| match message {
                 ShardMessage::Online {
-                    watcher, states, ..
-                } if is_it(watcher, sign_in.channel) => {
+                    watcher,
+                    states,
+                    round,
+                } if is_it(watcher, sign_in.channel) && asked == Some(*round) => {
                     states.iter().filter(|(key, _)| is_it(key, watched)).count()
                 }
                 _ => 0,
@@ -253,6 +260,13 @@ impl Model {
         self.accept(number.expect("somebody has asked for it"));
         let channel = &mut self.channels[at];
         channel.terminations.push(channel.log.len());
+    }
+
+    /// A watchlist, which shard `from` has sent, enters the inbox of its user's home: behind the
+    /// count that says that the shard has the user, or changes might be told to nobody there.
+    pub(super) fn on_watch_list(&self, from: usize, user: &ChannelKey) {
+        let channel = &self.channels[self.at(user.app, &user.name)];
+        assert!(channel.told[from] > 0, "{} watches from nowhere", user.name);
     }
 
     /// The home of a user learns how many connections a shard has.

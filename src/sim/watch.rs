@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::channel::Channel;
 use super::client::{Client, Expect};
 use super::model::Model;
 use super::plan::APPS;
@@ -115,7 +116,7 @@ impl Client {
     pub(super) fn on_watchlist(&mut self, text: &str, model: &Model) {
         let (online, offline) = text::watched(text);
         let user = |id: &&str| {
-            let is_it = |c: &super::channel::Channel| c.app == self.app && c.user_id() == *id;
+            let is_it = |c: &Channel| c.app == self.app && c.user_id() == *id;
             model.channels.iter().position(is_it).expect("a user")
         };
         let online: Vec<usize> = online.iter().map(user).collect();

@@ -30,6 +30,8 @@ const SILENT_STEP_MS: u64 = 50;
 const SILENT_SLACK: Duration = Duration::from_secs(20);
 /// After it no webhook is held back any more, though a turn may report one only.
 const WEBHOOKS_WAIT: Duration = Duration::from_secs(30);
+/// Steps of a turn.
+const STEPS_PER_TURN: usize = 8;
 /// The time that a drain is given.
 const DRAIN_MS: u64 = 2000;
 
@@ -279,7 +281,11 @@ impl World {
             inbox.push_back(ShardMessage::Drain { until });
         }
         self.finish_publishers();
-        while self.now.0 < until.0 + 2 * DRAIN_MS {
+        // A turn may look at one slot only.
+        let slots = self.nodes.iter().map(|node| node.tasks.len()).max();
+        let mut steps_left = 2 * STEPS_PER_TURN * slots.unwrap_or(0);
+        while self.now.0 < until.0 + 2 * DRAIN_MS || steps_left > 0 {
+            steps_left = steps_left.saturating_sub(1);
             self.now.0 += self.chance.below(40) as u64;
             for at in 0..self.nodes.len() {
                 self.advance(at);
