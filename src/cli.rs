@@ -1,12 +1,13 @@
 //! The command line: which flags and subcommands there are, and all that is done without serving.
 //!
 //! The flags of the configuration are the rows of its table; none is named here. Serving itself is
-//! the caller's. Exit codes: 0, 1 for a publish that was not accepted, 2 for a wrong command line
-//! or configuration.
+//! the caller's. Exit codes: 0, 1 for a publish that was not accepted or a host that is not as it
+//! should be, 2 for a wrong command line or configuration.
 //!
 //! Invariant: `parse` only computes; whatever is written or sent, `run` does.
 
 mod banner;
+mod doctor;
 mod publish;
 mod sign;
 
@@ -23,8 +24,10 @@ use crate::config::{self, Host, Kind, Loaded, Row, Secrets, Sources, Unit};
 use crate::pusher::query::{PARAMETERS_MAX, QueryError};
 
 pub use banner::{Listening, banner};
+pub use doctor::{Doctor, Wanted};
 pub use sign::SignedRequest;
 
+use doctor::System;
 use sign::Request;
 
 /// What is to be done.
@@ -35,6 +38,8 @@ pub enum Command {
     Print(String),
     /// Send this and show the answer.
     Publish(SignedRequest),
+    /// Look at the host and say what is in the way.
+    Examine(Doctor),
 }
 
 /// A configuration to serve with, and what to read it from again.
@@ -72,6 +77,15 @@ pub fn run() -> Result<Box<Serving>, ExitCode> {
             Ok(answer) => stop(&answer.to_string(), 1),
             Err(error) => stop(&format!("error: {}: {error}\n", request.address()), 1),
         }),
+        Ok(Command::Examine(doctor)) => {
+            let examination = doctor.examine(&System::this());
+            let shown = print(&examination.to_string());
+            Err(if examination.is_fine() {
+                shown
+            } else {
+                ExitCode::from(1)
+            })
+        }
         Err(Stop { text, code: 0 }) => Err(print(&text)),
         Err(Stop { text, code }) => Err(stop(&text, code)),
     }
@@ -125,6 +139,12 @@ pub fn parse(
             signed(matches, &loaded, now_secs)?.curl()
         ))),
         "publish" => Ok(Command::Publish(signed(matches, &loaded, now_secs)?)),
+        "doctor" => {
+            let number = |id: &str| matches.get_one::<u64>(id).copied();
+            let subscriptions = number("subscriptions").unwrap_or(1);
+            let doctor = Doctor::new(Box::new(loaded), number("connections"), subscriptions);
+            Ok(Command::Examine(doctor))
+        }
         _ => Ok(Command::Serve(Box::new(Serving { loaded, sources }))),
     }
 }
@@ -195,6 +215,16 @@ fn clap() -> Clap {
                 .about("Publish an event through the running server and print its answer")
                 .args(event.map(|arg| arg.required(true)))
                 .arg(app),
+        )
+        .subcommand(
+            Clap::new("doctor")
+                .about("Say what on this host is in the way of many connections, and what memory they take")
+                .args([("connections", "Connections of one process; all that it takes by default"),
+                    ("subscriptions", "Channels of each connection; 1 by default")]
+                .map(|(id, help)| {
+                    let number = value_parser!(u64).range(1..=1 << 32);
+                    Arg::new(id).long(id).value_name("N").value_parser(number).help(help)
+                })),
         )
 }
 
