@@ -32,7 +32,7 @@ impl World {
         self.react();
         let roll = self.chance.below(1000);
         match roll {
-            640..=759 if self.scene.crowd && roll % 3 == 0 => self.vanish(),
+            640..=759 if self.scene.crowd && roll.is_multiple_of(3) => self.vanish(),
             640..=759 if self.scene.crowd => self.connect(),
             0..=339 => self.some_client(),
             340..=639 => self.some_publisher(),
