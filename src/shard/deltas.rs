@@ -26,7 +26,6 @@ use super::channel::{ChannelKey, Entry};
 use super::deliver::GroupPlace;
 use super::groups::{Form, GroupId};
 use super::message::Frame;
-use super::palette::RunId;
 use super::stream::{Choice, Deltas, Entering, Held, Job, Step};
 
 /// What one event is made into for the groups of a channel here, each form once.
@@ -365,8 +364,8 @@ impl Shard {
         let any_base = self.mutations.any_base;
         #[cfg(not(test))]
         let any_base = false;
-        let has_base =
-            |base| any_base || bases.is_some_and(|b| b.youngest < base && b.full == RunId::NONE);
+        // Also behind full forms that have not left yet: what is a base came later than all of them.
+        let has_base = |base| any_base || bases.is_some_and(|bases| bases.youngest < base);
         let (frame, full) = match delta {
             Some((delta, base)) if has_base(base) => (delta, None),
             Some((delta, base)) => (delta, Some((variants.full(form), base))),
