@@ -90,4 +90,22 @@ describeOnShards("Sockudo's client", {}, (setting) => {
     const wanted = [["tick", { asset: "BTC" }], ["end", { asset: "BTC" }]];
     assert.deepEqual((await heard.take(2)).map(([event, data]) => [event, data]), wanted);
   });
+
+  for (const algorithm of ["fossil", "xdelta3"]) {
+    test(`decodes deltas by ${algorithm}`, { skip }, async () => {
+      const name = `deltas-${algorithm}`;
+      const options = { deltaCompression: { enabled: true, algorithms: [algorithm] } };
+      const client = await connect(setting, options);
+      await hear(client, "sockudo:delta_compression_enabled").next();
+      const { channel } = await subscribe(client, name);
+      const heard = hear(channel, "tick");
+      const tick = (nth) => ({ nth, notes: "the same in every message ".repeat(10) });
+      for (let nth = 0; nth < 25; nth += 1) await setting.publisher.trigger(name, "tick", tick(nth));
+      // What came as a delta it leaves as the text that it is.
+      const told = (await heard.take(25)).map((data) => (typeof data === "string" ? JSON.parse(data) : data));
+      assert.deepEqual(told, told.map((_, nth) => tick(nth)));
+      const { deltaMessages, fullMessages, errors } = client.getDeltaStats();
+      assert.deepEqual([deltaMessages, fullMessages, errors], [22, 3, 0]);
+    });
+  }
 });
