@@ -27,9 +27,9 @@ use matching::{Matcher, Piece};
 
 pub use wish::{ALGORITHMS_LISTED_MAX, Wish, first_known};
 
-/// The longest text that has deltas. Beyond the bounds of messages; within it every offset fits
-/// what decoders read.
-pub const TEXT_BYTES_MAX: usize = 1 << 24;
+/// The longest text that has deltas; five times the usual bound of an event. The worst pair of such
+/// texts takes 4 ms, for which every channel of the home waits.
+pub const TEXT_BYTES_MAX: usize = 1 << 19;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Algorithm {

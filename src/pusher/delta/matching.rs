@@ -15,6 +15,9 @@ pub(super) const WINDOW: usize = 8;
 /// Windows in the index. Of a longer base every second, third, ... place is indexed; a match that is
 /// as much longer than a window is still found.
 const POSITIONS_MAX: usize = 8192;
+/// Bits of a place in the index, and 1.
+const PLACE_BITS: u32 = 20;
+const _: () = assert!(super::TEXT_BYTES_MAX < 1 << PLACE_BITS);
 /// How far from where the text should go on a better match is looked for, in bytes.
 const NEAR: usize = 16;
 
@@ -29,7 +32,7 @@ pub(super) struct Piece {
 
 #[derive(Default)]
 pub(super) struct Matcher {
-    /// By hash of a window, its place and 1; 0 is none. Of several the last is kept.
+    /// By hash of a window, its place and 1, under its mark; 0 is none. Of several the last is kept.
     index: Vec<u32>,
     pieces: Vec<Piece>,
 }
@@ -167,24 +170,45 @@ impl<'i> Index<'i> {
         let shift = u64::BITS - slots.trailing_zeros();
         for place in (0..=base.len() - WINDOW).step_by(step) {
             if let Some(word) = word_at(base, place) {
-                places[slot(word, shift)] = place as u32 + 1;
+                let hash = hash(word);
+                places[slot(hash, shift)] = mark(hash) | (place as u32 + 1);
             }
         }
         Self { places, shift }
     }
 
     fn find(&self, word: u64) -> Option<usize> {
-        let place = self.places[slot(word, self.shift)];
-        Some(place.checked_sub(1)? as usize)
+        let hash = hash(word);
+        let found = self.places[slot(hash, self.shift)];
+        let place = found & ((1 << PLACE_BITS) - 1);
+        // Places lie all over the base, which is not to be read for nothing.
+        let is_likely = found & !((1 << PLACE_BITS) - 1) == mark(hash);
+        place
+            .checked_sub(1)
+            .filter(|_| is_likely)
+            .map(|place| place as usize)
     }
 }
 
-/// The upper bits of a product: any bit of the word reaches them.
-fn slot(word: u64, shift: u32) -> usize {
-    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) as usize
+/// Any bit of the word reaches the upper bits.
+fn hash(word: u64) -> u64 {
+    word.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The upper bits of a hash.
+fn slot(hash: u64, shift: u32) -> usize {
+    (hash >> shift) as usize
+}
+
+/// The bits below those of the slot, where a place leaves room.
+fn mark(hash: u64) -> u32 {
+    const BELOW_SLOT: u32 = (2 * POSITIONS_MAX).ilog2();
+    ((hash << BELOW_SLOT) >> u32::BITS) as u32 & !((1 << PLACE_BITS) - 1)
 }
 
 fn word_at(text: &[u8], at: usize) -> Option<u64> {
+    #[cfg(test)]
+    looked::add(1);
     let window: &[u8; WINDOW] = text.get(at..)?.first_chunk()?;
     Some(u64::from_le_bytes(*window))
 }
@@ -197,6 +221,8 @@ fn useful(bytes: usize) -> usize {
 fn shared_prefix(one: &[u8], other: &[u8]) -> usize {
     let words = one.chunks_exact(WINDOW).zip(other.chunks_exact(WINDOW));
     let start = words.take_while(|(one, other)| one == other).count() * WINDOW;
+    #[cfg(test)]
+    looked::add(start / WINDOW + 1);
     let bytes = one[start..].iter().zip(&other[start..]);
     start + bytes.take_while(|(one, other)| one == other).count()
 }
@@ -204,10 +230,30 @@ fn shared_prefix(one: &[u8], other: &[u8]) -> usize {
 fn shared_suffix(one: &[u8], other: &[u8]) -> usize {
     let words = one.rchunks_exact(WINDOW).zip(other.rchunks_exact(WINDOW));
     let end = words.take_while(|(one, other)| one == other).count() * WINDOW;
+    #[cfg(test)]
+    looked::add(end / WINDOW + 1);
     let rest = |text: &[u8]| text.len() - end;
     let bytes = one[..rest(one)]
         .iter()
         .rev()
         .zip(other[..rest(other)].iter().rev());
     end + bytes.take_while(|(one, other)| one == other).count()
+}
+
+/// Words that were looked at on this thread.
+#[cfg(test)]
+pub(super) mod looked {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WORDS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(in super::super) fn add(words: usize) {
+        WORDS.set(WORDS.get() + words);
+    }
+
+    pub(in super::super) fn take() -> usize {
+        WORDS.take()
+    }
 }

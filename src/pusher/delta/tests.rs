@@ -134,22 +134,45 @@ fn a_delta_over_its_bound_is_not_written() {
     assert!(encoder.compare(b"x", &too_long, usize::MAX).is_none());
 }
 
+/// Texts in which every place looks like every other, or like many, or goes on nowhere.
+fn hostile_texts(bytes: usize) -> Vec<Vec<u8>> {
+    let mut random = Seed::new(80);
+    let broken = |period: usize| {
+        let letters = (1..=bytes).map(|at| if at % period == 0 { b'b' } else { b'a' });
+        letters.collect::<Vec<u8>>()
+    };
+    let noise = random.bytes(bytes);
+    // Every copy is of one window, and goes on where nothing like it stands.
+    let mut blocks: Vec<_> = noise.chunks(matching::WINDOW).collect();
+    for last in (1..blocks.len()).rev() {
+        blocks.swap(last, random.below(last + 1));
+    }
+    let shuffled = blocks.concat();
+    // The same with a byte between: the most pieces that there can be.
+    let parted = blocks.join(&b'-')[..bytes].to_vec();
+    let rotated = [&noise[bytes / 2..], &noise[..bytes / 2]].concat();
+    let run = vec![b'a'; bytes];
+    let (every_7, every_9) = (broken(7), broken(9));
+    vec![run, every_7, every_9, noise, shuffled, parted, rotated]
+}
+
 #[test]
 fn hostile_texts_are_encoded_in_proportion_to_their_length() {
-    // Texts in which every place looks like every other, or almost so. A quadratic search would
-    // make 10^10 steps of each pair.
-    let run = vec![b'a'; 100_000];
-    let broken: Vec<u8> = (0..100_000)
-        .map(|at| if at % 9 == 8 { b'b' } else { b'a' })
-        .collect();
-    let almost: Vec<u8> = (0..100_000)
-        .map(|at| if at % 7 == 6 { b'b' } else { b'a' })
-        .collect();
-    let texts = [run, broken, almost];
+    // A search that goes back, or through all places with one hash, would look at a word 10^8 times.
+    const LOOKS_PER_BYTE_MAX: usize = 6;
     let mut encoder = Encoder::default();
-    for base in &texts {
-        for target in &texts {
-            both(&mut encoder, base, target);
+    // The longer ones have more windows than the index.
+    for bytes in [8_000, 100_000] {
+        let texts = hostile_texts(bytes);
+        for base in &texts {
+            for target in &texts {
+                matching::looked::take();
+                let found = encoder.compare(base, target, usize::MAX).is_some();
+                let looked = matching::looked::take();
+                let most = LOOKS_PER_BYTE_MAX * (base.len() + target.len());
+                assert!(found && looked < most, "{looked} of {most}");
+                both(&mut encoder, base, target);
+            }
         }
     }
 }
