@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use crate::app::delta::{DeltaPolicy, KEYS_MAX_USUAL, Preference};
 use crate::pusher::channel::ChannelKind;
-use crate::pusher::delta::{Algorithm, Wish, conflation};
+use crate::pusher::delta::{Algorithm, TEXT_BYTES_MAX, Wish, conflation};
 use crate::pusher::dialect::Dialect;
 use crate::pusher::{json, outbound};
 
@@ -26,7 +26,7 @@ use super::channel::{ChannelKey, Entry};
 use super::deliver::GroupPlace;
 use super::groups::{Form, GroupId};
 use super::message::Frame;
-use super::stream::{Choice, Deltas, Entering, Held, Job, Step};
+use super::stream::{Choice, Deltas, Entering, Held, Job, Step, kept_bytes};
 
 /// What one event is made into for the groups of a channel here, each form once.
 pub(super) struct Variants {
@@ -283,10 +283,11 @@ impl Shard {
         self.homes.stream_bytes() + self.ring_bytes
     }
 
-    /// Whether another text may be kept as a base, here or at home.
+    /// Whether another text may be kept as a base, here or at home. One that is too long for deltas
+    /// is none.
     fn has_room_for_text(&mut self, frame: &Frame) -> bool {
-        let has_room =
-            self.base_bytes() + frame.held_bytes() as u64 <= self.settings.delta_bytes_max;
+        let has_room = frame.payload().len() <= TEXT_BYTES_MAX
+            && self.base_bytes() + kept_bytes(frame) <= self.settings.delta_bytes_max;
         self.counters.delta_texts_dropped += u64::from(!has_room);
         has_room
     }

@@ -140,16 +140,24 @@ impl Job<'_> {
     }
 }
 
+/// Keys that a new one takes the place of, at most, where a channel has more than it may: it has
+/// after its policy has changed, and comes down to its bound key by key.
+const KEYS_DROPPED_MAX: usize = 2;
+
 /// The last message of a conflation key, at the home.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Head {
     seq: u64,
     /// The number of its `Deliver`: also how recently the key was used.
     delivered: u64,
-    /// Not kept where there was no room.
-    text: Option<Arc<Frame>>,
+    text: Arc<Frame>,
     /// Deltas since the last message that everybody got in full.
     deltas: u32,
+}
+
+/// Bytes that a kept text takes, with what is kept beside it; the key is a part of the text.
+pub fn kept_bytes(frame: &Frame) -> u64 {
+    (size_of::<Frame>() + size_of::<Head>().max(size_of::<Held>()) + frame.held_bytes()) as u64
 }
 
 /// The stream of a channel at its home.
@@ -177,7 +185,7 @@ pub struct Entering<'a> {
     pub choice: Choice,
     /// Deltas after which everybody gets the full form.
     pub full_interval: u32,
-    /// Whether its text may be kept for the next one.
+    /// Whether its text may be kept for the next one. Without it nothing of its key is.
     pub has_room: bool,
 }
 
@@ -209,56 +217,60 @@ impl Stream {
             key,
             ..
         } = *entering;
-        let name = self.name(key, entering.keys_max);
-        let head = self.heads.entry(Arc::clone(&name)).or_insert_with(|| Head {
-            seq: self.floor,
-            ..Head::default()
-        });
-        head.seq += 1;
-        let base = head.text.take();
-        let is_due = head.deltas >= entering.full_interval && entering.choice == Choice::Smaller;
+        let (name, before) = self.take(key, entering.keys_max);
+        let last = before.as_ref();
+        let seq = last.map_or(self.floor, |last| last.seq) + 1;
+        let in_a_row = last.map_or(0, |last| last.deltas);
+        let is_due = in_a_row >= entering.full_interval && entering.choice == Choice::Smaller;
         let choice = if is_due {
             Choice::Full
         } else {
             entering.choice
         };
-        let job = base.as_deref().map(|base| Job {
+        let job = last.map(|last| Job {
             channel: entering.channel,
-            base,
-            base_seq: head.seq - 1,
+            base: &last.text,
+            base_seq: last.seq,
             target: frame,
-            seq: head.seq,
+            seq,
             key: entering.has_keys.then_some(key),
             choice,
         });
         let deltas = job.map_or_else(Deltas::default, |job| job.encode(encoder, algorithms));
-        head.deltas = match deltas.iter().any(Option::is_some) {
-            true => head.deltas + 1,
-            false => 0,
+        let head = Head {
+            seq,
+            delivered,
+            text: Arc::clone(frame),
+            deltas: match deltas.iter().any(Option::is_some) {
+                true => in_a_row + 1,
+                false => 0,
+            },
         };
-        self.bytes -= base.as_ref().map_or(0, |base| base.held_bytes() as u64);
-        let before = std::mem::replace(&mut head.delivered, delivered);
-        if entering.has_room {
-            head.text = Some(Arc::clone(frame));
-            self.bytes += frame.held_bytes() as u64;
+        match entering.has_room {
+            true => self.put(&name, head),
+            false => self.floor = self.floor.max(seq),
         }
         Step {
             key: entering.has_keys.then_some(name),
             keys_max: entering.keys_max,
-            seq: head.seq,
-            base: base.map(|_| before),
+            seq,
+            base: before.map(|before| before.delivered),
             choice,
             deltas,
         }
     }
 
-    /// The key as it is kept. One that is new takes the place of the least recently used where there
-    /// are enough.
-    fn name(&mut self, key: &str, keys_max: usize) -> Arc<str> {
-        if let Some((name, _)) = self.heads.get_key_value(key) {
-            return Arc::clone(name);
+    /// What is kept of a key, taken out. One that is new takes the place of the least recently used
+    /// where there are enough.
+    fn take(&mut self, key: &str, keys_max: usize) -> (Arc<str>, Option<Head>) {
+        if let Some((name, head)) = self.heads.remove_entry(key) {
+            self.bytes -= kept_bytes(&head.text);
+            return (name, Some(head));
         }
-        while self.heads.len() >= keys_max.max(1) {
+        for _ in 0..KEYS_DROPPED_MAX {
+            if self.heads.len() < keys_max.max(1) {
+                break;
+            }
             // Numbers of `Deliver` are given once, so there is one oldest, whatever the order here.
             let oldest = self.heads.iter().min_by_key(|(_, head)| head.delivered);
             let Some(oldest) = oldest.map(|(name, _)| Arc::clone(name)) else {
@@ -266,10 +278,15 @@ impl Stream {
             };
             if let Some(head) = self.heads.remove(&oldest) {
                 self.floor = self.floor.max(head.seq);
-                self.bytes -= head.text.map_or(0, |text| text.held_bytes() as u64);
+                self.bytes -= kept_bytes(&head.text);
             }
         }
-        key.into()
+        (key.into(), None)
+    }
+
+    fn put(&mut self, name: &Arc<str>, head: Head) {
+        self.bytes += kept_bytes(&head.text);
+        self.heads.insert(Arc::clone(name), head);
     }
 }
 
@@ -321,7 +338,7 @@ impl Ring {
         if !has_room {
             return self.forget(key);
         }
-        self.bytes += held.frame.held_bytes() as u64;
+        self.bytes += kept_bytes(&held.frame);
         let texts = match self.held.get_mut(key) {
             Some(texts) => texts,
             None => {
@@ -333,13 +350,16 @@ impl Ring {
         texts.push_back(held);
         while texts.len() > texts_max.max(1) {
             let gone = texts.pop_front();
-            self.bytes -= gone.map_or(0, |held| held.frame.held_bytes() as u64);
+            self.bytes -= gone.map_or(0, |held| kept_bytes(&held.frame));
         }
     }
 
     fn make_room(&mut self, keys_max: usize) {
         let used = |texts: &VecDeque<Held>| texts.back().map_or(0, |held| held.delivered);
-        while self.held.len() >= keys_max.max(1) {
+        for _ in 0..KEYS_DROPPED_MAX {
+            if self.held.len() < keys_max.max(1) {
+                return;
+            }
             let oldest = self.held.iter().min_by_key(|(_, texts)| used(texts));
             let Some(oldest) = oldest.map(|(name, _)| Arc::clone(name)) else {
                 return;
@@ -350,7 +370,7 @@ impl Ring {
 
     fn forget(&mut self, key: &str) {
         for held in self.held.remove(key).into_iter().flatten() {
-            self.bytes -= held.frame.held_bytes() as u64;
+            self.bytes -= kept_bytes(&held.frame);
         }
     }
 }
@@ -423,7 +443,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(stream.bytes(), frames[8].held_bytes() as u64);
+        assert_eq!(stream.bytes(), kept_bytes(&frames[8]));
     }
 
     #[test]
@@ -499,7 +519,43 @@ mod tests {
             };
             assert_eq!(enter(&mut stream, &entering).base, base);
         }
-        assert_eq!(stream.bytes(), frame.held_bytes() as u64);
+        assert_eq!(stream.bytes(), kept_bytes(&frame));
+    }
+
+    #[test]
+    fn without_room_no_key_is_kept_and_numbers_go_on() {
+        let mut stream = Stream::beginning(10);
+        let frame = frame("text");
+        for number in 0..50 {
+            let key = format!("key-{number}");
+            let entering = Entering {
+                keys_max: 100,
+                has_room: false,
+                ..entering(&frame, 11 + number, &key)
+            };
+            assert_eq!(enter(&mut stream, &entering).seq, 11 + number);
+        }
+        assert_eq!((stream.heads.len(), stream.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn where_fewer_keys_are_allowed_than_there_are_each_new_one_drops_some() {
+        let mut stream = Stream::default();
+        let frame = frame("text");
+        let mut keys = |number: u64, keys_max| {
+            let key = format!("key-{number}");
+            let entering = Entering {
+                keys_max,
+                ..entering(&frame, number, &key)
+            };
+            enter(&mut stream, &entering);
+            stream.heads.len()
+        };
+        assert_eq!((1..=100).map(|number| keys(number, 100)).max(), Some(100));
+        // One comes and two go, until there are so many.
+        assert_eq!(keys(101, 10), 99);
+        assert_eq!((102..=200).map(|number| keys(number, 10)).last(), Some(10));
+        assert_eq!(stream.bytes(), 10 * kept_bytes(&frame));
     }
 
     /// What a home says of the event that [`held`] makes.
@@ -559,7 +615,7 @@ mod tests {
             .held
             .values()
             .flatten()
-            .map(|held| held.frame.held_bytes() as u64);
+            .map(|held| kept_bytes(&held.frame));
         assert_eq!(ring.bytes(), bytes.sum::<u64>());
     }
 }
