@@ -361,6 +361,32 @@ fn a_filter_leaves_each_subscription_the_last_event_that_passed_as_its_base() {
 }
 
 #[test]
+fn the_interval_counts_for_those_who_filter_too() {
+    on_shards(|server| {
+        let channel = unique("filtered-interval-");
+        let mut client = Client::connect(server);
+        let filter = json!({"key": "n", "cmp": "ex"});
+        let wish = json!({"channel": channel, "delta": true, "filter": filter});
+        client.send(&json!({"event": "pusher:subscribe", "data": wish}));
+        client.expect_subscribed(&channel);
+        client.expect("pusher:delta_compression_enabled");
+        let mut client = Decoding::new(client);
+        let mut publisher = Publisher::connect(server);
+        for number in 1..=13 {
+            let data = data(number);
+            publisher.publish_json(&json!({
+                "name": "tick", "channel": channel, "data": data, "tags": {"n": 1},
+            }));
+            let seq = u64::from(number);
+            match number {
+                1 | 12 => client.expect_full(&channel, &data, seq),
+                _ => client.expect_delta(&channel, &data, seq, seq - 1),
+            }
+        }
+    });
+}
+
+#[test]
 fn encrypted_channels_and_platform_events_have_none() {
     on_shards(|server| {
         let mut client = Client::connect(server);

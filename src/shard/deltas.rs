@@ -317,6 +317,7 @@ impl Shard {
             keys_max: rules.keys_max,
             choice: rules.choice,
             full_interval: rules.full_interval,
+            is_filtered: needs.filtered(),
             has_room,
         };
         let step = stream.enter(&entering, &mut self.encoder, needs.algorithms());

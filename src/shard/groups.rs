@@ -49,10 +49,17 @@ pub struct Needs(u8);
 impl Needs {
     /// Number the messages: somebody gets deltas.
     const STREAM: u8 = 1 << 7;
+    /// Somebody gets deltas that the home does not make.
+    const FILTERED: u8 = 1 << 6;
 
     /// Whether somebody gets deltas.
     pub fn stream(self) -> bool {
         self.0 & Self::STREAM != 0
+    }
+
+    /// Whether somebody gets deltas against another message than the one before.
+    pub fn filtered(self) -> bool {
+        self.0 & Self::FILTERED != 0
     }
 
     /// The algorithms by which each message is to be encoded against the one before it.
@@ -249,7 +256,10 @@ impl Groups {
         for (index, &groups) in self.deltas.iter().enumerate() {
             needs |= u8::from(groups > 0) << index;
         }
-        if needs > 0 || self.filtered_deltas > 0 {
+        if self.filtered_deltas > 0 {
+            needs |= Needs::FILTERED;
+        }
+        if needs > 0 {
             needs |= Needs::STREAM;
         }
         Needs(needs)

@@ -185,6 +185,8 @@ pub struct Entering<'a> {
     pub choice: Choice,
     /// Deltas after which everybody gets the full form.
     pub full_interval: u32,
+    /// Whether shards send deltas against other messages than the last.
+    pub is_filtered: bool,
     /// Whether its text may be kept for the next one. Without it nothing of its key is.
     pub has_room: bool,
 }
@@ -237,11 +239,12 @@ impl Stream {
             choice,
         });
         let deltas = job.map_or_else(Deltas::default, |job| job.encode(encoder, algorithms));
+        let may_be_delta = entering.is_filtered && last.is_some() && choice != Choice::Full;
         let head = Head {
             seq,
             delivered,
             text: Arc::clone(frame),
-            deltas: match deltas.iter().any(Option::is_some) {
+            deltas: match may_be_delta || deltas.iter().any(Option::is_some) {
                 true => in_a_row + 1,
                 false => 0,
             },
@@ -404,6 +407,7 @@ mod tests {
             keys_max: ROOM,
             choice: Choice::Smaller,
             full_interval: 3,
+            is_filtered: false,
             has_room: true,
         }
     }
@@ -556,6 +560,26 @@ mod tests {
         assert_eq!(keys(101, 10), 99);
         assert_eq!((102..=200).map(|number| keys(number, 10)).last(), Some(10));
         assert_eq!(stream.bytes(), 10 * kept_bytes(&frame));
+    }
+
+    #[test]
+    fn deltas_that_shards_make_count_for_the_interval() {
+        let mut stream = Stream::default();
+        let choices = (1..=9).map(|number| {
+            let frame = frame(&long(number));
+            let entering = Entering {
+                is_filtered: true,
+                ..entering(&frame, number, "")
+            };
+            // Nobody is sent what the home makes.
+            let none = std::iter::empty();
+            stream
+                .enter(&entering, &mut Encoder::default(), none)
+                .choice
+        });
+        let is_full: Vec<bool> = choices.map(|choice| choice == Choice::Full).collect();
+        let [no, yes] = [false, true];
+        assert_eq!(is_full, [no, no, no, no, yes, no, no, no, yes]);
     }
 
     /// What a home says of the event that [`held`] makes.
