@@ -67,6 +67,9 @@ pub struct Counters {
     /// Deltas encoded, and texts that could not be kept as bases for want of room.
     pub deltas_encoded: u64,
     pub delta_texts_dropped: u64,
+    /// Deltas for those who filter that were not looked for, because enough texts had been compared
+    /// for their event.
+    pub deltas_left: u64,
     /// Deliveries whose number was not the last plus one: 0 unless the server has a defect.
     pub sequence_gaps: u64,
     /// Webhook events that were held back for a shorter time than they should, for want of room.

@@ -322,6 +322,7 @@ fn log_counters(shard: u16, counters: &Counters) {
         webhooks_dropped = counters.webhooks_dropped,
         deltas_encoded = counters.deltas_encoded,
         delta_texts_dropped = counters.delta_texts_dropped,
+        deltas_left = counters.deltas_left,
         sequence_gaps = counters.sequence_gaps,
         turns = counters.turns.count(),
         turns_long = counters.turns.over(TURN_AIM),

@@ -21,12 +21,12 @@ use crate::pusher::socket_id::SocketId;
 use super::Shard;
 use super::channel::ChannelKey;
 use super::conns::Flag;
-use super::deltas::Variants;
 use super::groups::GroupId;
 use super::message::Frame;
 use super::outbox::EXPRESS_SUBSCRIBERS_MAX;
 use super::palette::{Addressees, RUN_BYTES_MAX, RunId};
 use super::stream::Step;
+use super::variants::Variants;
 
 /// A frame of an open run that one connection is not to get.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +143,7 @@ impl Shard {
         }
         if is_base {
             self.keep_base(index, &variants, delivery.seq);
+            self.count_variants(&variants);
         }
     }
 

@@ -10,15 +10,11 @@
 //! Whoever was left out of an event gets the next one of any key in full, as a newcomer does: a
 //! delta against an older base would save little once, and cost an encoding.
 
-use std::iter;
 use std::sync::Arc;
-
-use smallvec::SmallVec;
 
 use crate::app::delta::{DeltaPolicy, KEYS_MAX_USUAL, Preference};
 use crate::pusher::channel::ChannelKind;
 use crate::pusher::delta::{Algorithm, TEXT_BYTES_MAX, Wish, conflation};
-use crate::pusher::dialect::Dialect;
 use crate::pusher::{json, outbound};
 
 use super::Shard;
@@ -26,96 +22,11 @@ use super::channel::{ChannelKey, Entry};
 use super::deliver::GroupPlace;
 use super::groups::{Form, GroupId};
 use super::message::Frame;
-use super::stream::{Choice, Deltas, Entering, Held, Job, Step, kept_bytes};
-
-/// What one event is made into for the groups of a channel here, each form once.
-pub(super) struct Variants {
-    frame: Arc<Frame>,
-    step: Option<Arc<Step>>,
-    /// Whether those who filter are sent its tags.
-    shows_tags: bool,
-    translated: Option<Arc<Frame>>,
-    tagged: Option<Arc<Frame>>,
-    /// With its place in the stream, without and with tags.
-    full: [Option<Arc<Frame>>; 2],
-    of_home: Deltas,
-    /// Deltas that are made here, by the numbers of their bases.
-    own: SmallVec<[Own; 1]>,
-}
-
-/// The deltas against one base.
-#[derive(Default)]
-struct Own {
-    base_seq: u64,
-    made: Deltas,
-    translated: Deltas,
-}
+use super::stream::{Choice, Entering, Held, Step, kept_bytes};
+use super::variants::Variants;
 
 /// A delta, and the number of the `Deliver` that brought its base.
 type Based = (Arc<Frame>, u64);
-
-impl Variants {
-    pub(super) fn new(frame: Arc<Frame>, step: Option<Arc<Step>>, shows_tags: bool) -> Self {
-        Self {
-            frame,
-            step,
-            shows_tags,
-            translated: None,
-            tagged: None,
-            full: Default::default(),
-            of_home: Deltas::default(),
-            own: SmallVec::new(),
-        }
-    }
-
-    /// An event of the platform.
-    pub(super) fn platform(&mut self, form: Form) -> Arc<Frame> {
-        in_dialect(&self.frame, &mut self.translated, form.dialect)
-    }
-
-    /// The event as it is without deltas.
-    pub(super) fn ordinary(&mut self, form: Form) -> Arc<Frame> {
-        if !self.shows_tags || !form.is_filtered() {
-            return Arc::clone(&self.frame);
-        }
-        Arc::clone(self.tagged.get_or_insert_with(|| self.frame.with_tags()))
-    }
-
-    /// The event for somebody who gets deltas and has no base.
-    fn full(&mut self, form: Form) -> Arc<Frame> {
-        let ordinary = self.ordinary(form);
-        let Some(step) = &self.step else {
-            return ordinary;
-        };
-        let shows_tags = self.shows_tags && form.is_filtered();
-        let full = &mut self.full[usize::from(shows_tags)];
-        Arc::clone(full.get_or_insert_with(|| step.full(&ordinary)))
-    }
-
-    /// The delta that the home has made.
-    fn of_home(
-        &mut self,
-        step: &Step,
-        algorithm: Algorithm,
-        dialect: Dialect,
-    ) -> Option<Arc<Frame>> {
-        let at = algorithm.index();
-        let delta = step.deltas[at].as_ref()?;
-        Some(in_dialect(delta, &mut self.of_home[at], dialect))
-    }
-}
-
-/// A frame in a dialect, translated once.
-fn in_dialect(
-    frame: &Arc<Frame>,
-    translated: &mut Option<Arc<Frame>>,
-    dialect: Dialect,
-) -> Arc<Frame> {
-    match dialect {
-        Dialect::Pusher => Arc::clone(frame),
-        dialect => Arc::clone(translated.get_or_insert_with(|| frame.translated(dialect))),
-    }
-}
 
 impl Shard {
     /// What the app says of deltas on a channel, if it allows any.
@@ -382,7 +293,7 @@ impl Shard {
 
     /// The delta for the subscribers of a group who have its base.
     fn delta_for(&mut self, index: u32, form: Form, variants: &mut Variants) -> Option<Based> {
-        let step = variants.step.clone()?;
+        let step = Arc::clone(variants.step()?);
         let algorithm = form.delta?;
         let base = step.base.filter(|_| step.choice != Choice::Full)?;
         let channel = self.local.peek(index)?;
@@ -393,71 +304,35 @@ impl Shard {
             return (base >= others.began()).then_some((delta, base));
         }
         let held = others.last_passed(form, step.kept_key())?;
-        let is_of_home = held.delivered == base && !held.shows_tags && !variants.shows_tags;
+        let is_of_home = held.delivered == base && !held.shows_tags && !variants.shows_tags();
         let of_home = is_of_home
             .then(|| variants.of_home(&step, algorithm, form.dialect))
             .flatten();
         let delivered = held.delivered;
         let delta = match of_home {
             Some(delta) => delta,
-            None => {
-                let key = Arc::clone(&channel.key);
-                self.own_delta(&key, &step, &held, form, variants)?
-            }
+            None => variants.own(&channel.key.name, &held, form, &mut self.encoder)?,
         };
         Some((delta, delivered))
     }
 
-    /// The delta against a base that the home does not know, made once.
-    fn own_delta(
-        &mut self,
-        key: &ChannelKey,
-        step: &Step,
-        held: &Held,
-        form: Form,
-        variants: &mut Variants,
-    ) -> Option<Arc<Frame>> {
-        let algorithm = form.delta?;
-        let is_it = |own: &Own| own.base_seq == held.seq;
-        let at = variants.own.iter().position(is_it).unwrap_or_else(|| {
-            variants.own.push(Own {
-                base_seq: held.seq,
-                ..Own::default()
-            });
-            variants.own.len() - 1
-        });
-        if variants.own[at].made[algorithm.index()].is_none() {
-            let job = Job {
-                channel: &key.name,
-                base: &held.as_sent(),
-                base_seq: held.seq,
-                target: &variants.ordinary(form),
-                seq: step.seq,
-                key: step.key.as_deref(),
-                choice: step.choice,
-            };
-            let made = job.encode(&mut self.encoder, iter::once(algorithm));
-            self.counters.deltas_encoded += made.iter().flatten().count() as u64;
-            let made = made.into_iter().nth(algorithm.index()).flatten();
-            variants.own[at].made[algorithm.index()] = made;
-        }
-        let Own {
-            made, translated, ..
-        } = &mut variants.own[at];
-        let (made, translated) = (&made[algorithm.index()], &mut translated[algorithm.index()]);
-        Some(in_dialect(made.as_ref()?, translated, form.dialect))
+    /// Counts what was made of an event here.
+    pub(super) fn count_variants(&mut self, variants: &Variants) {
+        self.counters.deltas_encoded += variants.encoded();
+        self.counters.deltas_left += variants.left();
     }
 
     /// Keeps an event that a group which filters has got. Others need not be kept: a filter that has
     /// not let them through will not find them.
     pub(super) fn keep_base(&mut self, index: u32, variants: &Variants, delivered: u64) {
-        let Some(step) = &variants.step else { return };
-        let has_room = self.has_room_for_text(&variants.frame);
+        let Some(step) = variants.step() else { return };
+        let has_room = self.has_room_for_text(variants.frame());
         let held = Held {
             delivered,
             seq: step.seq,
-            frame: Arc::clone(&variants.frame),
-            shows_tags: variants.shows_tags,
+            frame: Arc::clone(variants.frame()),
+            name: variants.frame().event_name().into(),
+            shows_tags: variants.shows_tags(),
         };
         let others = self
             .local

@@ -291,7 +291,7 @@ impl Groups {
     /// The last message of a key that passed the filter of a form, if it is still held.
     pub fn last_passed(&self, form: Form, key: &str) -> Option<Held> {
         let filter = &self.filters.peek(form.filter?.0)?.filter;
-        let passed = |held: &Held| filter.matches(&held.frame.event_name(), held.frame.tags());
+        let passed = |held: &Held| filter.matches(&held.name, held.frame.tags());
         self.ring.newest(key, passed).cloned()
     }
 

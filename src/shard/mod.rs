@@ -65,6 +65,7 @@ pub mod text;
 pub mod time;
 pub mod timers;
 pub mod user;
+mod variants;
 mod watch;
 mod watchlist;
 pub mod webhook;

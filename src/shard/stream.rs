@@ -300,6 +300,8 @@ pub struct Held {
     pub delivered: u64,
     pub seq: u64,
     pub frame: Arc<Frame>,
+    /// The name of the event: filters ask for it again and again.
+    pub name: Arc<str>,
     /// Whether those who filter were sent its tags.
     pub shows_tags: bool,
 }
@@ -599,6 +601,7 @@ mod tests {
             delivered: seq * 10,
             seq,
             frame: frame(&long(seq)),
+            name: "tick".into(),
             shows_tags: false,
         }
     }
