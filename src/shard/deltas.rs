@@ -165,19 +165,27 @@ impl Shard {
             return;
         };
         let group = session.group(sub);
+        #[cfg(test)]
+        if self.mutations.no_resync {
+            return;
+        }
         self.expand_group(index, group);
-        self.leave_out(index, group, sub.position);
+        self.leave_out_now(index, group, sub.position);
     }
 
     /// Who has a place in a group has not got, or cannot use, what was delivered up to now.
-    fn leave_out(&mut self, index: u32, group: GroupId, position: u32) {
-        let Some(channel) = self.local.at(index) else {
-            return;
-        };
-        let seq = channel.seq;
-        let others = channel.others.as_mut();
+    fn leave_out_now(&mut self, index: u32, group: GroupId, position: u32) {
+        if let Some(channel) = self.local.peek(index) {
+            self.leave_out(index, group, position, channel.seq);
+        }
+    }
+
+    /// The same of what was delivered up to this number.
+    pub(super) fn leave_out(&mut self, index: u32, group: GroupId, position: u32, delivered: u64) {
+        let channel = self.local.at(index);
+        let others = channel.and_then(|channel| channel.others.as_mut());
         if let Some((_, bases)) = others.and_then(|others| others.with_bases(group)) {
-            bases.forget(position, seq);
+            bases.forget(position, delivered);
         }
     }
 
@@ -287,7 +295,11 @@ impl Shard {
         self.join(index, id, frame, full, excluded.map(|place| place.slot));
         if let Some(place) = excluded {
             self.expand_group(index, id);
-            self.leave_out(index, id, place.position);
+            #[cfg(test)]
+            if self.mutations.excluded_have_base {
+                return;
+            }
+            self.leave_out_now(index, id, place.position);
         }
     }
 

@@ -294,6 +294,12 @@ pub struct Mutations {
     pub any_round: bool,
     /// Extensions spec 3.3: a delta goes to whoever is in the group.
     pub any_base: bool,
+    /// Extensions spec 3.2: whoever is left out of an event is taken to have it.
+    pub excluded_have_base: bool,
+    /// Extensions spec 3.3: nobody is heard who cannot apply what it got.
+    pub no_resync: bool,
+    /// Extensions spec 3.3: whoever subscribes is taken to have got what was sent before.
+    pub newcomers_have_base: bool,
     /// Decisions 21: a pong does not wait for the frame already begun.
     pub overtake_begun: bool,
     /// Decisions 43: the end of a user overtakes what was to be delivered before.

@@ -272,6 +272,10 @@ impl Shard {
         session.add(index, position, record);
         let kind = ChannelKind::of(&channel.key.name);
         self.counters.app(channel.key.app).subscriptions[kind as usize] += 1;
+        #[cfg(test)]
+        if self.mutations.newcomers_have_base {
+            self.leave_out(index, group, position, 0);
+        }
     }
 
     /// The home's answer. It commits only if the very subscribe that asked still waits (decisions

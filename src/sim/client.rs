@@ -35,7 +35,9 @@ pub(super) enum Action {
     EnableDeltas {
         algorithm: Option<Algorithm>,
     },
-    Resync,
+    Resync {
+        channel: usize,
+    },
     Unsubscribe {
         channel: usize,
     },
@@ -97,6 +99,10 @@ pub(super) enum Expect {
     Gone {
         channel: usize,
     },
+    /// No answer: the client has said that it cannot apply what it got.
+    Resynced {
+        channel: usize,
+    },
     /// No answer: a client event, which has been accepted.
     Published {
         number: u64,
@@ -121,6 +127,10 @@ pub(super) struct Sub {
     sieve: Option<Rc<Sieve>>,
     /// Whether it may be sent deltas, now or once the connection has asked.
     may_have_deltas: bool,
+    /// Whether an event has come in full since the last resync that the server has handled.
+    pub(super) got_full: bool,
+    /// Whether the next event must, because that resync is known to be handled.
+    must_be_full: bool,
     decoder: Decoder,
 }
 
@@ -138,6 +148,8 @@ impl Sub {
             cursor,
             sieve,
             may_have_deltas: wish.is_none_or(|wish| wish.1 != Some(false)),
+            got_full: false,
+            must_be_full: false,
             decoder: Decoder::default(),
         }
     }
@@ -297,6 +309,12 @@ impl Client {
                 Expect::Gone { channel } => {
                     self.subs.remove(&channel);
                 }
+                // The first event behind it is full. None has been, so none has come yet.
+                Expect::Resynced { channel } => {
+                    if let Some(sub) = self.subs.get_mut(&channel) {
+                        sub.must_be_full = !sub.got_full;
+                    }
+                }
                 Expect::Published { number } => {
                     assert!(
                         model.is_accepted(number),
@@ -421,6 +439,12 @@ impl Client {
             sub.may_have_deltas && self.rules.deltas.delta_compression,
             "nobody has asked for deltas here: {text}"
         );
+        assert!(
+            !is_delta || !sub.must_be_full,
+            "a delta instead of a full event: {text}"
+        );
+        sub.got_full |= !is_delta;
+        sub.must_be_full &= is_delta;
         let event = &model.events[text::number(&text) as usize];
         assert!(!is_delta || event.delta != Some(false), "a delta of {text}");
         model.deltas += u64::from(is_delta);

@@ -181,8 +181,8 @@ impl World {
                 client.closing = Some(1000);
                 Input::Close(None)
             }
-            968..=979 => self.enable_deltas(),
-            980..=984 => self.resync(at, channel),
+            968..=976 => self.enable_deltas(),
+            977..=997 => self.resync(at, channel),
             _ => Input::Pong,
         };
         self.peers[at].to_server.push_back(input);
@@ -265,13 +265,21 @@ impl World {
 
     /// A client cannot apply what it has got, or says so without a reason.
     fn resync(&mut self, at: usize, channel: usize) -> Input {
-        let name = self.model.channels[channel].name;
-        if self.peers[at].client().is_none() {
+        let Some(client) = self.peers[at].client() else {
             return Input::Pong;
-        }
+        };
+        // Mostly of a channel that it is subscribed to.
+        let wanted = client.wants.len();
+        let channel = match wanted > 0 && self.chance.below(8) > 0 {
+            true => client.wants[self.chance.below(wanted)],
+            false => self
+                .model
+                .channel(client.app, self.model.channels[channel].name),
+        };
+        let name = self.model.channels[channel].name;
         let text =
             format!(r#"{{"event":"pusher:delta_sync_error","data":{{"channel":"{name}"}}}}"#);
-        Input::Text(Action::Resync, text)
+        Input::Text(Action::Resync { channel }, text)
     }
 
     fn client_event(&mut self, at: usize, channel: usize) -> Input {

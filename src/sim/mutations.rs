@@ -17,7 +17,7 @@ use super::{MANY, run, setting};
 const SEARCHED_MAX: u64 = 500;
 
 /// Rules, and the shards, inboxes and seeds that show their absence.
-const SHOWN: [(Rule, u16, usize, [u64; 4]); 15] = [
+const SHOWN: [(Rule, u16, usize, [u64; 4]); 18] = [
     (Rule::OwnInbox, 5, MANY, [0, 1, 2, 3]),
     (Rule::InPlace, 1, 2, [0, 1, 3, 4]),
     (Rule::Fifo, 5, 2, [0, 1, 2, 3]),
@@ -28,6 +28,9 @@ const SHOWN: [(Rule, u16, usize, [u64; 4]); 15] = [
     (Rule::CloseLast, 5, 2, [0, 1, 2, 3]),
     (Rule::Round, 5, 2, [6, 8, 12, 15]),
     (Rule::Base, 2, MANY, [0, 1, 2, 3]),
+    (Rule::Excluded, 1, 2, [3, 21, 23, 24]),
+    (Rule::Resync, 1, 2, [24, 41, 89, 104]),
+    (Rule::Newcomer, 1, 2, [1, 3, 15, 24]),
     (Rule::BegunFrame, 2, 2, [4, 5, 6, 7]),
     (Rule::EventsFirst, 1, 2, [1, 41, 64, 82]),
     (Rule::WatchRound, 5, 2, [2, 3, 18, 1]),

@@ -69,6 +69,12 @@ pub(super) enum Rule {
     Round,
     /// Extensions spec 3.3: a delta only to those who have its base.
     Base,
+    /// Extensions spec 3.2: whoever is left out of an event has it not as a base.
+    Excluded,
+    /// Extensions spec 3.3: behind a resync the full form.
+    Resync,
+    /// Extensions spec 3.3: to a newcomer the full form.
+    Newcomer,
     /// 21: nothing inside a begun frame.
     BegunFrame,
     /// 43: a user is closed behind earlier events.
@@ -94,6 +100,9 @@ impl Rule {
             Self::Ticket => mutations.any_ticket = true,
             Self::Round => mutations.any_round = true,
             Self::Base => mutations.any_base = true,
+            Self::Excluded => mutations.excluded_have_base = true,
+            Self::Resync => mutations.no_resync = true,
+            Self::Newcomer => mutations.newcomers_have_base = true,
             Self::BegunFrame => mutations.overtake_begun = true,
             Self::EventsFirst => mutations.close_before_events = true,
             Self::WatchRound => mutations.any_watch_round = true,

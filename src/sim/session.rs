@@ -33,7 +33,14 @@ impl Client {
                 }
                 self.expected.push_back(Expect::DeltasConfirmed(self.delta));
             }
-            Action::Resync => {}
+            Action::Resync { channel } => {
+                if self.session.contains_key(&channel) {
+                    if let Some(sub) = self.subs.get_mut(&channel) {
+                        sub.got_full = false;
+                    }
+                    self.expected.push_back(Expect::Resynced { channel });
+                }
+            }
             Action::Unsubscribe { channel } => {
                 self.expected
                     .push_back(match self.session.remove(&channel) {
