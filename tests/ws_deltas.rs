@@ -387,6 +387,43 @@ fn the_interval_counts_for_those_who_filter_too() {
 }
 
 #[test]
+fn events_of_presence_channels_are_compressed_and_client_events_too() {
+    on_shards(|server| {
+        let room = unique("presence-");
+        let [mut client, mut other] = [(); 2].map(|()| Client::connect(server));
+        other.subscribe_presence(&room, &json!({"user_id": "u2"}));
+        let member = json!({"user_id": "u1"}).to_string();
+        let auth = A.auth(&client.socket_id, &room, Some(&member));
+        let wish = json!({"channel": room, "auth": auth, "channel_data": member, "delta": true});
+        client.send(&json!({"event": "pusher:subscribe", "data": wish}));
+        client.expect("pusher_internal:subscription_succeeded");
+        client.expect("pusher:delta_compression_enabled");
+        let mut client = Decoding::new(client);
+        let mut publisher = Publisher::connect(server);
+        for number in 1..=2 {
+            publisher.publish(&room, "tick", &data(number));
+        }
+        // Numbers begin behind the frames of the two who have come.
+        client.expect_full(&room, &data(1), 3);
+        client.expect_delta(&room, &data(2), 4, 3);
+        // What a client says has its place in the same stream, with the user who said it.
+        let said = json!({"event": "client-said", "channel": room, "data": data(3)});
+        other.send(&said);
+        let delta: Value = serde_json::from_str(&client.client.text()).unwrap();
+        assert_eq!(delta["data"]["event"], "client-said", "{delta}");
+        assert_eq!(delta["data"]["base_index"], 4, "{delta}");
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(delta["data"]["delta"].as_str().unwrap())
+            .unwrap();
+        let text: Value = serde_json::from_str(&fossil(&client.base, &bytes)).unwrap();
+        assert_eq!(
+            (&text["data"], &text["user_id"]),
+            (&json!(data(3)), &json!("u2"))
+        );
+    });
+}
+
+#[test]
 fn encrypted_channels_and_platform_events_have_none() {
     on_shards(|server| {
         let mut client = Client::connect(server);

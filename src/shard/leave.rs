@@ -167,9 +167,10 @@ impl Shard {
         }
     }
 
-    /// Queues the count of a channel, if the home knows another one.
+    /// Queues the count and the needs of a channel, if the home knows others. The count of a presence
+    /// channel is the home's own.
     pub(super) fn report_channel(&mut self, index: u32, urgent: bool) {
-        let Some(channel) = self.local.at(index).filter(|channel| !channel.presence) else {
+        let Some(channel) = self.local.at(index) else {
             return;
         };
         channel.report = false;
