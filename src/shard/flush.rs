@@ -141,11 +141,11 @@ impl Outbox {
             self.held.push(slot);
             return 0;
         }
-        let offered: usize = self
-            .slices(conns, slot)
-            .iter()
-            .map(|slice| slice.len())
-            .sum();
+        // A connection whose runs fit beside its descriptor sends them all.
+        let offered = match hot.flags.has(Flag::Spilled) {
+            false => hot.pending_bytes as usize,
+            true => self.slices(conns, slot).iter().map(|s| s.len()).sum(),
+        };
         self.batch.push((slot, offered as u32));
         offered
     }
@@ -163,8 +163,9 @@ impl Outbox {
         let hot = conns.peek(slot);
         let mut slices = SmallVec::new();
         if !hot.flags.has(Flag::Spilled) {
-            let runs = &hot.pending[..usize::from(hot.pending_len)];
-            slices.extend(runs.iter().map(|&run| self.palette.slice(run)));
+            for &run in &hot.pending[..usize::from(hot.pending_len)] {
+                slices.push(self.palette.slice(run));
+            }
             return slices;
         }
         let mut room = SEND_BYTES_MAX;
