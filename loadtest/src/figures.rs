@@ -258,6 +258,14 @@ fn memory(scenario: &Scenario, counted: &Counted, outcome: &mut Outcome) {
             slope,
             "bytes",
         );
+        // Beside another server with the same client the difference is the server's.
+        let slope = (last.slab as f64 - first.slab as f64) / (many - few) as f64;
+        outcome.figure(
+            group,
+            &format!("kernel, each connection at both ends from {few} to {many}"),
+            slope,
+            "bytes",
+        );
     }
     if matches!(scenario, Scenario::Soak(_)) {
         let measured = outcome.timeline.iter().filter(|m| m.phase == "measured");

@@ -148,9 +148,12 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// What belongs to no file: heap and stacks.
     pub(crate) anonymous: u64,
+    /// What the kernel keeps in its tables for the whole machine: sockets, files, timers, requests
+    /// of rings.
+    pub(crate) slab: u64,
 }
 
-/// Reads the memory of processes of this user, together.
+/// Reads the memory of processes of this user, together, and the kernel's.
 pub(crate) fn memory(pids: &[u32]) -> io::Result<Memory> {
     let mut sum = Memory::default();
     for pid in pids {
@@ -158,6 +161,7 @@ pub(crate) fn memory(pids: &[u32]) -> io::Result<Memory> {
         sum.resident += field(&rollup, "Rss") << 10;
         sum.anonymous += field(&rollup, "Anonymous") << 10;
     }
+    sum.slab = field(&fs::read_to_string("/proc/meminfo")?, "Slab") << 10;
     Ok(sum)
 }
 
