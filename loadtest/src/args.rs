@@ -383,6 +383,18 @@ pub(crate) struct Pairs {
         value_name = "CPU,.."
     )]
     pub(crate) client_cpus: Vec<u16>,
+    /// Words that the scenario has for the first server alone: what they change is then the ratio
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub(crate) a_adds: String,
+    /// Print these figures alone, each as a row of a Markdown table: "Server CPU, each delivery".
+    /// Several with `;` between them
+    #[arg(long, value_name = "FIGURE;..", value_delimiter = ';')]
+    pub(crate) rows: Vec<String>,
     /// Write all runs and their ratios there, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -63,7 +63,11 @@ pub(crate) struct Ratios {
 
 /// Runs all pairs and reports.
 pub(crate) fn run(options: &Pairs) -> io::Result<ExitCode> {
-    check(&options.scenario)?;
+    let mut scenarios = [options.scenario.clone(), options.scenario.clone()];
+    if !options.a_adds.trim().is_empty() {
+        scenarios[0].extend(split(&options.a_adds)?);
+    }
+    scenarios.iter().try_for_each(|scenario| check(scenario))?;
     let sides = [command(&options.a)?, command(&options.b)?];
     let stop = Stop::after(Duration::MAX)?;
     let mut pairs: Vec<Pair> = Vec::new();
@@ -74,7 +78,7 @@ pub(crate) fn run(options: &Pairs) -> io::Result<ExitCode> {
         let order = if is_swapped { [1, 0] } else { [0, 1] };
         let mut outcomes = Vec::new();
         for side in order {
-            match one(&sides[side], options) {
+            match one(&sides[side], &scenarios[side], options) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => {
                     trouble = Some(format!("{}: {error}", ["a", "b"][side]));
@@ -121,7 +125,10 @@ pub(crate) fn run(options: &Pairs) -> io::Result<ExitCode> {
         ratios: report::ratios(&pairs),
         pairs,
     };
-    print!("{}", report::Table(&found));
+    match options.rows.is_empty() {
+        true => print!("{}", report::Table(&found)),
+        false => print!("{}", report::Rows(&found, &options.rows)),
+    }
     if let Some(path) = &options.json {
         fs::write(path, serde_json::to_string_pretty(&found)? + "\n")?;
     }
@@ -193,7 +200,7 @@ fn split(text: &str) -> io::Result<Vec<String>> {
 }
 
 /// One run of the scenario against a server of its own.
-fn one(command: &[String], options: &Pairs) -> io::Result<Outcome> {
+fn one(command: &[String], scenario: &[String], options: &Pairs) -> io::Result<Outcome> {
     let port = free_port()?;
     let words: Vec<String> = command
         .iter()
@@ -205,7 +212,7 @@ fn one(command: &[String], options: &Pairs) -> io::Result<Outcome> {
     let server = server?;
     let json = temporary(&format!("{port}.json"));
     let status = Command::new(std::env::current_exe()?)
-        .args(&options.scenario)
+        .args(scenario)
         .args(["--quiet", "--target", &format!("127.0.0.1:{port}")])
         .args(["--pid", &server.child.id().to_string()])
         .arg("--json")

@@ -141,6 +141,46 @@ impl fmt::Display for Table<'_> {
     }
 }
 
+/// Chosen figures for a document: name, both medians, and the ratio in all pairs.
+pub(crate) struct Rows<'a>(pub(crate) &'a Found, pub(crate) &'a [String]);
+
+impl fmt::Display for Rows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(found, wanted) = self;
+        let pairs = found.pairs.len();
+        for name in *wanted {
+            let is_it = |ratios: &&Ratios| format!("{}, {}", ratios.group, ratios.name) == *name;
+            let Some(ratios) = found.ratios.iter().find(is_it) else {
+                writeln!(f, "| {name} | not measured in each of {pairs} pairs | | |")?;
+                continue;
+            };
+            let [a, b] = both(ratios);
+            writeln!(
+                f,
+                "| {name} | {} | {} | **{:.3}** ({:.3} to {:.3}, {pairs} pairs) |",
+                with_unit(&a, &ratios.unit),
+                with_unit(&b, &ratios.unit),
+                ratios.median,
+                ratios.min,
+                ratios.max,
+            )?;
+        }
+        let outcomes = found.pairs.iter().flat_map(|pair| [&pair.a, &pair.b]);
+        for fault in faults(outcomes) {
+            writeln!(f, "FAULT  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes have been given their unit with their size.
+fn with_unit(value: &str, unit: &str) -> String {
+    match unit {
+        "" | "bytes" => value.to_owned(),
+        unit => format!("{value} {unit}"),
+    }
+}
+
 /// The page of all pairs.
 pub(crate) fn page_of(found: &Found) -> String {
     let scenario = found
@@ -245,5 +285,21 @@ mod tests {
         );
         assert_eq!((found[0].a_median, found[0].b_median), (3.0, 2.0));
         assert_eq!(line(&found), "server CPU, each delivery 2.000");
+
+        let found = Found {
+            command: String::new(),
+            began: String::new(),
+            machine: pairs[0].a.machine.clone(),
+            a: String::new(),
+            b: String::new(),
+            notes: Vec::new(),
+            ratios: found,
+            pairs: pairs.into(),
+        };
+        let wanted = ["Server CPU, each delivery", "Server CPU, nothing"].map(str::to_owned);
+        let expected = "\
+            | Server CPU, each delivery | 3 us | 2 us | **2.000** (1.500 to 3.000, 3 pairs) |\n\
+            | Server CPU, nothing | not measured in each of 3 pairs | | |\n";
+        assert_eq!(Rows(&found, &wanted).to_string(), expected);
     }
 }
