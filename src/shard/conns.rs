@@ -72,6 +72,12 @@ impl Flags {
         self.0 & flag as u16 != 0
     }
 
+    /// Whether one of some flags is set.
+    pub fn has_any<const N: usize>(self, flags: [Flag; N]) -> bool {
+        let all = flags.into_iter().fold(0, |all, flag| all | flag as u16);
+        self.0 & all != 0
+    }
+
     /// Sets a flag.
     pub fn set(&mut self, flag: Flag) {
         self.0 |= flag as u16;

@@ -161,13 +161,15 @@ impl Outbox {
 
     fn slices<'a>(&'a self, conns: &Connections, slot: u32) -> SmallVec<[&'a [u8]; 4]> {
         let hot = conns.peek(slot);
-        let mut slices = SmallVec::new();
         if !hot.flags.has(Flag::Spilled) {
-            for &run in &hot.pending[..usize::from(hot.pending_len)] {
-                slices.push(self.palette.slice(run));
+            let runs = &hot.pending[..usize::from(hot.pending_len)];
+            let mut slices = [&[][..]; 4];
+            for (slice, &run) in slices.iter_mut().zip(runs) {
+                *slice = self.palette.slice(run);
             }
-            return slices;
+            return SmallVec::from_buf_and_len(slices, runs.len());
         }
+        let mut slices = SmallVec::new();
         let mut room = SEND_BYTES_MAX;
         let pieces = self
             .spills
@@ -265,6 +267,9 @@ impl Outbox {
     /// Nothing is queued any more.
     pub(super) fn emptied(&mut self, conns: &mut Connections, slot: u32) {
         let flags = &mut conns.hot(slot).flags;
+        if !flags.has_any([Flag::Paused, Flag::PingQueued, Flag::Sealed]) {
+            return;
+        }
         if flags.has(Flag::Paused) {
             flags.clear(Flag::Paused);
             self.outcomes.drained.push(slot);

@@ -271,23 +271,40 @@ impl Palette {
         debug_assert!(run.fresh > 0);
         run.fresh -= 1;
         if run.fresh == 0 {
-            let (accepted, addressees) = (run.accepted, run.addressees);
-            self.fresh_bytes -= self.len(id) as u64;
-            if accepted != Micros::default() {
-                self.delivered
-                    .extend(addressees.map(|addressees| (accepted, addressees)));
-            }
+            self.all_tried(id);
+        }
+    }
+
+    /// Nobody has yet to try the run.
+    fn all_tried(&mut self, id: RunId) {
+        let run = &self.runs[id.0 as usize];
+        let (accepted, addressees) = (run.accepted, run.addressees);
+        self.fresh_bytes -= self.len(id) as u64;
+        if accepted != Micros::default() {
+            self.delivered
+                .extend(addressees.map(|addressees| (accepted, addressees)));
         }
     }
 
     /// A holder is done. `fresh` says whether it counted as fresh.
     pub fn release(&mut self, id: RunId, fresh: bool) {
-        if fresh {
-            self.tried(id);
-        }
         let run = &mut self.runs[id.0 as usize];
         debug_assert!(run.refs > 0);
         run.refs -= 1;
+        if run.refs > 0 && !(fresh && run.fresh <= 1) {
+            // As with most of many subscribers: others have yet to try it.
+            run.fresh -= u32::from(fresh && !run.private);
+            return;
+        }
+        self.release_late(id, fresh);
+    }
+
+    /// The rest of [`Palette::release`], once nobody holds the run or nobody has yet to try it.
+    fn release_late(&mut self, id: RunId, fresh: bool) {
+        if fresh {
+            self.tried(id);
+        }
+        let run = &self.runs[id.0 as usize];
         if run.refs > 0 {
             return;
         }
