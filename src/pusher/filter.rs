@@ -26,6 +26,9 @@ pub const NODES_MAX: usize = 128;
 pub const DEPTH_MAX: usize = 16;
 /// Values of one `vals`.
 pub const VALUES_MAX: usize = 128;
+/// Bytes of all nodes, those within a node counted again: what is looked through to read them. A
+/// whole message of the usual length may be four levels deep, one of a quarter sixteen.
+pub const READ_BYTES_MAX: usize = 256 << 10;
 /// Names of one list of events.
 pub const EVENTS_MAX: usize = 50;
 /// Of a name in such a list. No event has a longer one: 200 characters of 4 bytes by default.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::pusher::rest::{TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX};
 
-use super::{DEPTH_MAX, EVENT_NAME_BYTES_MAX, EVENTS_MAX, NODES_MAX, VALUES_MAX};
+use super::{DEPTH_MAX, EVENT_NAME_BYTES_MAX, EVENTS_MAX, NODES_MAX, READ_BYTES_MAX, VALUES_MAX};
 
 /// The first fault of a filter. Holds nothing of it, so refusing one allocates nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Error {
     Events,
     TooManyNodes,
     TooDeep,
+    /// Long and deep, so that reading it would take much longer than its length.
+    TooLong,
 }
 
 impl fmt::Display for Error {
@@ -60,6 +62,11 @@ impl fmt::Display for Error {
             ),
             Self::TooManyNodes => write!(f, "it must not have more than {NODES_MAX} nodes"),
             Self::TooDeep => write!(f, "it must not have more than {DEPTH_MAX} levels of nodes"),
+            Self::TooLong => write!(
+                f,
+                "its nodes must not have more than {READ_BYTES_MAX} bytes, those within a node \
+                 counted again"
+            ),
         }
     }
 }

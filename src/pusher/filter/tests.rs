@@ -348,6 +348,20 @@ fn every_bound_holds_to_the_last_one() {
 }
 
 #[test]
+fn what_is_long_and_deep_is_refused_before_it_is_read_many_times() {
+    let padded = |bytes: usize, levels: usize| {
+        let leaf = format!(r#"{{"key":"a","cmp":"ex","x":"{}"}}"#, "x".repeat(bytes));
+        let (open, close) = (r#"{"op":"not","nodes":["#, "]}");
+        [&open.repeat(levels), &*leaf, &close.repeat(levels)].concat()
+    };
+    // 64 KiB in a few levels, and 15 KiB in as many as there may be.
+    assert!(parse(&padded(64 << 10, 2)).is_ok());
+    assert!(parse(&padded(15 << 10, DEPTH_MAX - 1)).is_ok());
+    let long_and_deep = padded(64 << 10, DEPTH_MAX - 1);
+    assert_eq!(parse(&long_and_deep), Err(Error::TooLong));
+}
+
+#[test]
 fn what_is_no_filter_says_why() {
     for (text, error) in [
         ("5", Error::NotAnObject),
@@ -399,11 +413,13 @@ fn bombs_are_refused_at_their_bound_and_what_is_kept_is_about_what_was_sent() {
     let mut deep = r#"{"key":"a","cmp":"ex"}"#.to_owned();
     for _ in 0..15 {
         deep = format!(r#"{{"op":"or","nodes":{}}}"#, many(2, |_| deep.clone()));
-        if deep.len() > 1 << 20 {
+        if deep.len() > 1 << 13 {
             break;
         }
     }
     assert_eq!(parse(&deep), Err(Error::TooManyNodes));
+    let longer = format!(r#"{{"op":"or","nodes":{}}}"#, many(100, |_| deep.clone()));
+    assert_eq!(parse(&longer), Err(Error::TooLong));
     assert_eq!(parse(&format!("[{deep}]")), Err(Error::NotAnObject));
 
     let value = |index: usize| format!("\"{index:x}\"");

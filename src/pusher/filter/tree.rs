@@ -10,7 +10,8 @@ use crate::pusher::json::{self, Kind, Token};
 use crate::pusher::rest::{TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX};
 
 use super::{
-    DEPTH_MAX, EVENT_NAME_BYTES_MAX, EVENTS_MAX, Error, NODES_MAX, Number, Order, VALUES_MAX,
+    DEPTH_MAX, EVENT_NAME_BYTES_MAX, EVENTS_MAX, Error, NODES_MAX, Number, Order, READ_BYTES_MAX,
+    VALUES_MAX,
 };
 
 /// A part of a filter. The order of the variants is the order of evaluation within a branch: the
@@ -88,10 +89,11 @@ fn event_names<'a>(list: Token<'a>) -> Result<Option<Node<'a>>, Error> {
     Ok((!names.is_empty()).then_some(Node::Event(names)))
 }
 
-/// Counts the nodes that it reads.
+/// Counts the nodes that it reads, and their bytes.
 #[derive(Default)]
 struct Reader {
     nodes: usize,
+    bytes: usize,
 }
 
 impl Reader {
@@ -108,6 +110,10 @@ impl Reader {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             return Err(Error::TooManyNodes);
+        }
+        self.bytes += token.raw().len();
+        if self.bytes > READ_BYTES_MAX {
+            return Err(Error::TooLong);
         }
         let names = ["op", "nodes", "key", "cmp", "val", "vals"];
         let [op, nodes, key, cmp, val, vals] = fields(token, &names)?;
