@@ -103,6 +103,7 @@ pub(crate) struct Crowd {
     ready: u64,
     /// Sockets of this worker so far.
     ordinal: u64,
+    first_source: u32,
 }
 
 impl Crowd {
@@ -130,6 +131,7 @@ impl Crowd {
             buffer: vec![0; READ_BYTES],
             ready: 0,
             ordinal: 0,
+            first_source: target::first_source(),
         })
     }
 
@@ -241,7 +243,9 @@ impl Crowd {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
-        if let Some(source) = target::source(target, self.share.worker, self.ordinal) {
+        if let Some(source) =
+            target::source(target, self.share.worker, self.first_source, self.ordinal)
+        {
             rustix::net::bind(&fd, &source)?;
         }
         self.ordinal += 1;

@@ -31,17 +31,29 @@ pub(crate) fn resolve(host: &str) -> io::Result<SocketAddr> {
 }
 
 /// Where connection number `ordinal` of worker number `worker` comes from: on loopback every
-/// address of 127/8 is ours, so that ports do not run out. `None` leaves it to the kernel.
-pub(crate) fn source(target: SocketAddr, worker: u32, ordinal: u64) -> Option<SocketAddr> {
-    let number = ordinal / CONNECTIONS_PER_SOURCE;
-    if !matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()) || (worker, number) == (0, 0) {
+/// address of 127/8 is ours, so that ports do not run out. `first` is where a run begins: addresses
+/// of the run before have ports that nobody gets for a minute, and the kernel looks for one that is
+/// free among them for milliseconds. `None` leaves it to the kernel.
+pub(crate) fn source(
+    target: SocketAddr,
+    worker: u32,
+    first: u32,
+    ordinal: u64,
+) -> Option<SocketAddr> {
+    if !matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
         return None;
     }
     // 65 536 connections of a worker need seven addresses at a time; those of long ago are free
     // again. Worker 0 has 127.0/16 without the address that the kernel prefers.
-    let [worker, number] = [worker % 250, (number % 65_000) as u32 + 2].map(u32::to_be_bytes);
+    let number = (u64::from(first) + ordinal / CONNECTIONS_PER_SOURCE) % 65_000;
+    let [worker, number] = [worker % 250, number as u32 + 2].map(u32::to_be_bytes);
     let ip = Ipv4Addr::new(127, worker[3], number[2], number[3]);
     Some(SocketAddr::new(ip.into(), 0))
+}
+
+/// Where this process begins: other processes, and those before, mostly begin elsewhere.
+pub(crate) fn first_source() -> u32 {
+    std::process::id().wrapping_mul(7_919) % 65_000
 }
 
 impl Target {
@@ -84,33 +96,31 @@ pub(crate) fn is_upgraded(head: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn sources(target: &str, worker: u32, ordinals: &[u64]) -> Vec<Option<String>> {
+    fn sources(target: &str, worker: u32, first: u32, ordinals: &[u64]) -> Vec<Option<String>> {
         let target = target.parse().unwrap();
-        let source = |&ordinal| source(target, worker, ordinal).map(|s| s.ip().to_string());
+        let source = |&ordinal| source(target, worker, first, ordinal).map(|s| s.ip().to_string());
         ordinals.iter().map(source).collect()
     }
 
     #[test]
     fn each_source_address_has_a_bounded_number_of_connections() {
-        let of = |worker| sources("127.0.0.1:6001", worker, &[0, 9_999, 10_000, 2_560_000]);
-        let [first, second] = [0, 1].map(of);
-        assert_eq!(
-            first,
-            [
-                None,
-                None,
-                Some("127.0.0.3".into()),
-                Some("127.0.1.2".into())
-            ]
-        );
-        assert_eq!(second[0].as_deref(), Some("127.1.0.2"));
-        assert_eq!(second[2].as_deref(), Some("127.1.0.3"));
+        let ordinals = [0, 9_999, 10_000, 2_560_000];
+        let of = |worker, first| {
+            let found = sources("127.0.0.1:6001", worker, first, &ordinals);
+            found.into_iter().flatten().collect::<Vec<_>>()
+        };
+        let expected = ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.1.2"];
+        assert_eq!(of(0, 0), expected);
+        assert_eq!(of(1, 0)[0], "127.1.0.2");
+        assert_eq!(of(0, 300)[0], "127.0.1.46");
+        // Round at the end.
+        assert_eq!(of(0, 64_999)[1..3], ["127.0.253.233", "127.0.0.2"]);
     }
 
     #[test]
     fn elsewhere_the_kernel_chooses() {
-        assert_eq!(sources("10.0.0.1:6001", 3, &[50_000]), [None]);
-        assert_eq!(sources("[::1]:6001", 3, &[50_000]), [None]);
+        assert_eq!(sources("10.0.0.1:6001", 3, 7, &[50_000]), [None]);
+        assert_eq!(sources("[::1]:6001", 3, 7, &[50_000]), [None]);
     }
 
     #[test]
