@@ -360,6 +360,31 @@ fn different_filters_of_a_channel_have_a_bound() {
     client.expect_subscribed(&channel);
 }
 
+// A publish asks all filters of a channel, so they may not have all that a shard has.
+#[test]
+fn the_filters_of_a_channel_have_a_bound_in_bytes() {
+    let config = Config::default()
+        .set("filters_shard_bytes_max", "64 KiB")
+        .app(&A, "");
+    let server = &Server::start(&config, 1);
+    let channel = unique("long-");
+    let with = |n: &str| {
+        let values: Vec<String> = (0..10)
+            .map(|nth| n.repeat(250) + &nth.to_string())
+            .collect();
+        json!({"filter": {"key": "n", "cmp": "in", "vals": values}})
+    };
+    let _one = subscribed(server, &channel, &with("1"));
+    let mut client = Client::connect(server);
+    send_subscribe(&mut client, &channel, &with("2"));
+    client.expect_refused(&channel, 4100, "LimitReached", 4100);
+    // One that is known, and another channel.
+    send_subscribe(&mut client, &channel, &with("1"));
+    client.expect_subscribed(&channel);
+    send_subscribe(&mut client, &unique("long-"), &with("2"));
+    client.expect("pusher_internal:subscription_succeeded");
+}
+
 // Extensions spec 1: the same for clients of protocol 2.
 #[test]
 fn clients_of_protocol_2_filter_likewise() {

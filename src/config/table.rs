@@ -174,7 +174,7 @@ rows! { PROCESS, build_config -> Config, Process;
     filters_channel_max = "filters_channel_max", number(1, 1 << 20), is("10000"),
         "Different filters of the subscribers of a channel on one shard; over it `LimitReached`.";
     filters_shard_bytes_max = "filters_shard_bytes_max", bytes(64 << 10, 1 << 40), is("64 MiB"),
-        "All different filters of a shard; likewise.";
+        "All different filters of a shard, and 16 times those of a channel; likewise.";
     outbox_shard_bytes_max = "outbox_shard_bytes_max", bytes(64 << 10, 1 << 40), is("256 MiB"),
         "Waiting for all such clients of a shard; over it the one with most is closed.";
 

@@ -26,6 +26,10 @@ use super::message::{
 };
 use super::session::{Membership, Pending, Record, Terms};
 
+/// Channels whose filters may fill what a shard has for filters: a publish asks all of its channel's,
+/// and must not have to ask all of the shard's.
+const FILTER_BYTES_CHANNELS: u64 = 16;
+
 /// Whether the home has to be asked before a subscribe is committed.
 pub fn is_asked(channel: ChannelName<'_>, settings: &AppSettings) -> bool {
     let is_counted = settings.subscription_count == SubscriptionCount::On
@@ -126,9 +130,12 @@ impl Shard {
         let channel = channel.and_then(|index| self.local.peek(index));
         let others = channel.and_then(|channel| channel.others.as_ref());
         let filters = others.map_or(0, |others| others.filters());
+        let (bytes, bytes_max) = (filter.bytes() as u64, self.settings.filters_bytes_max);
+        let channel_bytes = others.map_or(0, |others| others.filter_bytes());
         others.is_some_and(|others| others.has_filter(filter))
             || (filters < self.settings.filters_channel_max
-                && self.filter_bytes + filter.bytes() as u64 <= self.settings.filters_bytes_max)
+                && channel_bytes + bytes <= bytes_max / FILTER_BYTES_CHANNELS
+                && self.filter_bytes + bytes <= bytes_max)
     }
 
     /// Authorisation and presence rules; the member where there is one.
