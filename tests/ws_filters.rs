@@ -364,7 +364,7 @@ fn different_filters_of_a_channel_have_a_bound() {
 #[test]
 fn the_filters_of_a_channel_have_a_bound_in_bytes() {
     let config = Config::default()
-        .set("filters_shard_bytes_max", "64 KiB")
+        .set("filters_shard_bytes_max", 65_536)
         .app(&A, "");
     let server = &Server::start(&config, 1);
     let channel = unique("long-");
