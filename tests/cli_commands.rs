@@ -46,6 +46,28 @@ fn a_publish_reaches_subscribers_and_prints_the_answer() {
 }
 
 #[test]
+fn doctor_names_what_it_looked_at_and_ends_with_1_only_where_something_is_off() {
+    for (connections, too_many) in [(10, false), (100_000_000, true)] {
+        let connections = connections.to_string();
+        let (code, stdout, stderr) = run(command().args(["doctor", "--connections", &connections]));
+        assert_eq!(stderr, "");
+        let first = format!("For {connections} connections, 1 subscriptions each:");
+        assert_eq!(stdout.lines().next(), Some(first.as_str()));
+        for name in [
+            "io_uring",
+            "descriptors of this process",
+            "net.core.somaxconn",
+            "the kernel",
+        ] {
+            assert!(stdout.contains(name), "{name}: {stdout}");
+        }
+        let is_off = stdout.lines().any(|line| line.starts_with("OFF "));
+        assert_eq!(code, Some(i32::from(is_off)), "{stdout}");
+        assert!(is_off || !too_many, "{stdout}");
+    }
+}
+
+#[test]
 fn a_publish_that_is_not_accepted_ends_with_1_and_says_why() {
     let server = Server::start(&Config::standard(), 1);
     let (code, stdout, stderr) = beside(&server, &["publish", "a b", "e", "d"]);
