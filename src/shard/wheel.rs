@@ -8,6 +8,9 @@
 /// Seconds ahead that have a bucket of their own; later deadlines are looked at in between.
 const BUCKETS: usize = 256;
 
+/// Entries for which an empty bucket keeps room; what a storm of connections needed is given back.
+const ENTRIES_KEPT: usize = 16;
+
 /// No deadline.
 const NEVER: u32 = 0;
 
@@ -63,10 +66,14 @@ impl Wheel {
                 return None;
             }
             let second = self.taken + 1;
-            let Some(slot) = self.buckets[second as usize % BUCKETS].pop() else {
+            let bucket = &mut self.buckets[second as usize % BUCKETS];
+            let Some(slot) = bucket.pop() else {
                 self.taken = second;
                 continue;
             };
+            if bucket.is_empty() {
+                bucket.shrink_to(ENTRIES_KEPT);
+            }
             self.entries -= 1;
             if self.at[slot as usize] == second {
                 self.at[slot as usize] = NEVER;
@@ -85,6 +92,19 @@ impl Wheel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_that_a_storm_needed_is_given_back() {
+        let mut wheel = Wheel::default();
+        (0..10_000).for_each(|slot| wheel.set(slot, 7));
+        assert_eq!(due(&mut wheel, 7).len(), 10_000);
+        assert!(
+            wheel
+                .buckets
+                .iter()
+                .all(|bucket| bucket.capacity() <= ENTRIES_KEPT)
+        );
+    }
 
     fn due(wheel: &mut Wheel, secs: u32) -> Vec<u32> {
         let mut slots: Vec<u32> = std::iter::from_fn(|| wheel.due(secs)).collect();
