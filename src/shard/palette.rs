@@ -288,23 +288,12 @@ impl Palette {
 
     /// A holder is done. `fresh` says whether it counted as fresh.
     pub fn release(&mut self, id: RunId, fresh: bool) {
-        let run = &mut self.runs[id.0 as usize];
-        debug_assert!(run.refs > 0);
-        run.refs -= 1;
-        if run.refs > 0 && !(fresh && run.fresh <= 1) {
-            // As with most of many subscribers: others have yet to try it.
-            run.fresh -= u32::from(fresh && !run.private);
-            return;
-        }
-        self.release_late(id, fresh);
-    }
-
-    /// The rest of [`Palette::release`], once nobody holds the run or nobody has yet to try it.
-    fn release_late(&mut self, id: RunId, fresh: bool) {
         if fresh {
             self.tried(id);
         }
-        let run = &self.runs[id.0 as usize];
+        let run = &mut self.runs[id.0 as usize];
+        debug_assert!(run.refs > 0);
+        run.refs -= 1;
         if run.refs > 0 {
             return;
         }
