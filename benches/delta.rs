@@ -15,13 +15,13 @@ use std::hint::black_box;
 use shardcast::pusher::delta::{Algorithm, Encoder};
 use shardcast::pusher::json::StringSource;
 use shardcast::pusher::outbound::{self, DeltaEvent, write_text_frame};
-use streams::{MESSAGES, Random, document, telemetry, ticks};
+use streams::{MESSAGES, Seed, document, telemetry, ticks};
 
 /// Deltas between two full messages.
 const FULL_INTERVAL: usize = 10;
 
 fn main() {
-    let random = || Random::new(9);
+    let random = || Seed::new(9);
     for (name, stream) in [
         ("ticks", ticks(&mut random())),
         ("document", document(&mut random())),

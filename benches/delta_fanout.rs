@@ -17,7 +17,7 @@ use shardcast::pusher::json::StringSource;
 use shardcast::pusher::outbound;
 use shardcast::shard::message::Frame;
 use stand::Stand;
-use streams::Random;
+use streams::Seed;
 
 const CHANNEL: &str = "ticker";
 
@@ -28,7 +28,7 @@ fn main() {
 }
 
 fn fan_out(subscribers: u32) {
-    let frames: Vec<Arc<Frame>> = streams::ticks(&mut Random::new(9))
+    let frames: Vec<Arc<Frame>> = streams::ticks(&mut Seed::new(9))
         .iter()
         .map(|data| frame(data))
         .collect();

@@ -423,6 +423,18 @@ fn events_of_presence_channels_are_compressed_and_client_events_too() {
     });
 }
 
+/// Who has just subscribed and wished for deltas is told that there are none, and gets none.
+fn expect_without_deltas(server: &Server, client: &mut Client, channel: &str) {
+    client.expect_subscribed(channel);
+    let confirmed = client.expect("pusher:delta_compression_enabled");
+    assert_eq!(confirmed.data["enabled"], false);
+    let mut publisher = Publisher::connect(server);
+    for number in 1..=2 {
+        publisher.publish(channel, "tick", &data(number));
+        assert_eq!(client.text(), event(channel, &data(number)));
+    }
+}
+
 #[test]
 fn encrypted_channels_and_platform_events_have_none() {
     on_shards(|server| {
@@ -433,14 +445,7 @@ fn encrypted_channels_and_platform_events_have_none() {
         let auth = A.auth(&client.socket_id, &channel, None);
         let wish = json!({"channel": channel, "auth": auth, "delta": true});
         client.send(&json!({"event": "pusher:subscribe", "data": wish}));
-        client.expect_subscribed(&channel);
-        let confirmed = client.expect("pusher:delta_compression_enabled");
-        assert_eq!(confirmed.data["enabled"], false);
-        let mut publisher = Publisher::connect(server);
-        for number in 1..=2 {
-            publisher.publish(&channel, "tick", &data(number));
-            assert_eq!(client.text(), event(&channel, &data(number)));
-        }
+        expect_without_deltas(server, &mut client, &channel);
         let room = unique("presence-");
         client.subscribe_presence(&room, &json!({"user_id": "u1"}));
         let mut other = Client::connect(server);
@@ -461,14 +466,7 @@ fn where_the_app_forbids_deltas_nobody_gets_any() {
         assert_eq!(client.text(), text);
         let wish = json!({"channel": channel, "delta": "fossil"});
         client.send(&json!({"event": "pusher:subscribe", "data": wish}));
-        client.expect_subscribed(&channel);
-        let confirmed = client.expect("pusher:delta_compression_enabled");
-        assert_eq!(confirmed.data["enabled"], false);
-        let mut publisher = Publisher::connect(server);
-        for number in 1..=2 {
-            publisher.publish(&channel, "tick", &data(number));
-            assert_eq!(client.text(), event(&channel, &data(number)));
-        }
+        expect_without_deltas(server, &mut client, &channel);
     });
 }
 

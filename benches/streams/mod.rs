@@ -1,14 +1,19 @@
 //! Messages as people send them one after the other on a channel: what deltas are for.
 #![allow(dead_code)] // Each bench uses a part of it.
 
+#[path = "../../src/seed.rs"]
+mod seed;
+
 use std::collections::HashMap;
+
+pub(crate) use seed::Seed;
 
 /// Messages of a stream.
 pub(crate) const MESSAGES: usize = 500;
 
 /// A price, ten levels of the order book on both sides, and the figures of the day. A level keeps its
 /// size until somebody trades there; the price moves a step now and then.
-pub(crate) fn ticks(random: &mut Random) -> Vec<String> {
+pub(crate) fn ticks(random: &mut Seed) -> Vec<String> {
     // Prices in steps of 10 cents.
     let mut last = 640_125;
     let mut sizes: HashMap<usize, usize> = HashMap::new();
@@ -48,9 +53,9 @@ pub(crate) fn ticks(random: &mut Random) -> Vec<String> {
 }
 
 /// Sixty rows; each save changes some values, and now and then a row comes or goes.
-pub(crate) fn document(random: &mut Random) -> Vec<String> {
+pub(crate) fn document(random: &mut Seed) -> Vec<String> {
     let words = ["draft", "in review", "accepted", "rejected", "archived"];
-    let row = |random: &mut Random| (random.below(100_000), random.below(5), random.below(10_000));
+    let row = |random: &mut Seed| (random.below(100_000), random.below(5), random.below(10_000));
     let mut rows: Vec<_> = (0..60).map(|_| row(random)).collect();
     (0..MESSAGES)
         .map(|revision| {
@@ -83,7 +88,7 @@ pub(crate) fn document(random: &mut Random) -> Vec<String> {
 }
 
 /// Forty gauges of a machine, a third of which have moved.
-pub(crate) fn telemetry(random: &mut Random) -> Vec<String> {
+pub(crate) fn telemetry(random: &mut Seed) -> Vec<String> {
     let mut gauges: Vec<usize> = (0..40).map(|_| random.below(100_000)).collect();
     (0..MESSAGES)
         .map(|nth| {
@@ -107,21 +112,4 @@ pub(crate) fn telemetry(random: &mut Random) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// SplitMix64: the same numbers in every run.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
 }

@@ -251,21 +251,20 @@ fn memory(scenario: &Scenario, counted: &Counted, outcome: &mut Outcome) {
         .filter_map(|l| Some((l.connections, l.memory?)));
     let points: Vec<_> = with_memory.collect();
     if let [(few, first), .., (many, last)] = points[..] {
-        let slope = (last.anonymous as f64 - first.anonymous as f64) / (many - few) as f64;
-        outcome.figure(
-            group,
-            &format!("server, each connection from {few} to {many}"),
-            slope,
-            "bytes",
-        );
-        // Beside another server with the same client the difference is the server's.
-        let slope = (last.slab as f64 - first.slab as f64) / (many - few) as f64;
-        outcome.figure(
-            group,
-            &format!("kernel, each connection at both ends from {few} to {many}"),
-            slope,
-            "bytes",
-        );
+        // The kernel's is of both ends: beside another server with the same client the difference is
+        // the server's.
+        for (what, first, last) in [
+            ("server, each connection", first.anonymous, last.anonymous),
+            (
+                "kernel, each connection at both ends",
+                first.slab,
+                last.slab,
+            ),
+        ] {
+            let slope = (last as f64 - first as f64) / (many - few) as f64;
+            let name = format!("{what} from {few} to {many}");
+            outcome.figure(group, &name, slope, "bytes");
+        }
     }
     if matches!(scenario, Scenario::Soak(_)) {
         let measured = outcome.timeline.iter().filter(|m| m.phase == "measured");

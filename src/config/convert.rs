@@ -104,41 +104,34 @@ impl FromValue for Vec<String> {
 
 impl FromValue for Vec<Network> {
     fn from_value(value: &Value, _: Unit) -> Self {
-        let networks = list(value).iter().map(|entry| Network::parse(entry));
-        networks
-            .collect::<Option<_>>()
-            .unwrap_or_else(|| mismatch(value))
+        entries(value, Network::parse)
     }
 }
 
 impl FromValue for Vec<Url> {
     fn from_value(value: &Value, _: Unit) -> Self {
-        let urls = list(value).iter().map(|entry| webhook_url(entry));
-        urls.collect::<Option<_>>()
-            .unwrap_or_else(|| mismatch(value))
+        entries(value, webhook_url)
     }
 }
 
 impl FromValue for DeltaPolicies {
     fn from_value(value: &Value, _: Unit) -> Self {
-        let policies = list(value).iter().map(|entry| DeltaPolicy::parse(entry));
-        Self::new(
-            policies
-                .collect::<Option<_>>()
-                .unwrap_or_else(|| mismatch(value)),
-        )
+        Self::new(entries(value, DeltaPolicy::parse))
     }
 }
 
 impl FromValue for OriginList {
     fn from_value(value: &Value, _: Unit) -> Self {
-        let patterns = list(value).iter().map(|entry| OriginPattern::parse(entry));
-        Self::new(
-            patterns
-                .collect::<Option<_>>()
-                .unwrap_or_else(|| mismatch(value)),
-        )
+        Self::new(entries(value, OriginPattern::parse))
     }
+}
+
+/// The entries of a list, each of which its row has checked.
+fn entries<T>(value: &Value, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
+    let parsed = list(value).iter().map(|entry| parse(entry));
+    parsed
+        .collect::<Option<_>>()
+        .unwrap_or_else(|| mismatch(value))
 }
 
 /// Enums by the words of their rows.

@@ -4,14 +4,19 @@
 //! The pairs are what streams are made of: ticks, an edited document, telemetry, and texts that have
 //! little or nothing in common. One seed, so that a failure can be repeated.
 
+#[allow(dead_code)] // It has more than is needed here.
+#[path = "../../src/seed.rs"]
+mod seed;
+
 use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use seed::Seed;
 use shardcast::pusher::delta::{Algorithm, Encoder};
 
 fn main() -> io::Result<()> {
-    let mut random = Random(4);
+    let mut random = Seed::new(4);
     let mut encoder = Encoder::default();
     let mut out = io::BufWriter::new(io::stdout().lock());
     for round in 0..2_000 {
@@ -32,7 +37,7 @@ fn main() -> io::Result<()> {
     out.flush()
 }
 
-fn pair(random: &mut Random, round: usize) -> (String, String) {
+fn pair(random: &mut Seed, round: usize) -> (String, String) {
     match round % 5 {
         0 => (tick(random), tick(random)),
         1 => {
@@ -50,7 +55,7 @@ fn pair(random: &mut Random, round: usize) -> (String, String) {
     }
 }
 
-fn tick(random: &mut Random) -> String {
+fn tick(random: &mut Seed) -> String {
     let (price, time) = (
         6_400_000 + random.below(9_000),
         17_000_000 + random.below(99_999),
@@ -62,7 +67,7 @@ fn tick(random: &mut Random) -> String {
     )
 }
 
-fn document(random: &mut Random) -> String {
+fn document(random: &mut Seed) -> String {
     let rows = 1 + random.below(60);
     let rows = (0..rows).map(|id| {
         let name = ["lamp", "châssis", "日本", "sensor \\\\ two"][random.below(4)];
@@ -78,7 +83,7 @@ fn document(random: &mut Random) -> String {
     )
 }
 
-fn text(random: &mut Random, chars_max: usize) -> String {
+fn text(random: &mut Seed, chars_max: usize) -> String {
     let chars = ['a', 'b', '{', '"', 'é', '日', '\u{1F600}', ' '];
     let count = random.below(chars_max);
     (0..count)
@@ -87,7 +92,7 @@ fn text(random: &mut Random, chars_max: usize) -> String {
 }
 
 /// With some characters removed, inserted or moved.
-fn edited(random: &mut Random, base: &str) -> String {
+fn edited(random: &mut Seed, base: &str) -> String {
     let mut chars: Vec<char> = base.chars().collect();
     for _ in 0..1 + random.below(5) {
         let [one, other] = [random.below(chars.len() + 1), random.below(chars.len() + 1)];
@@ -104,17 +109,4 @@ fn edited(random: &mut Random, base: &str) -> String {
         }
     }
     chars.into_iter().collect()
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
 }
