@@ -10,13 +10,13 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use shardcast::config::{Config, LogFormat};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Lines that wait for the writing thread, at most; over it they are dropped: logging never blocks
-/// a worker.
+/// Lines that wait for the writing thread, at most; over it they are dropped and counted: logging
+/// never blocks a worker.
 const LOG_LINES_MAX: usize = 8192;
 
 fn main() -> ExitCode {
@@ -24,9 +24,9 @@ fn main() -> ExitCode {
         Ok(serving) => serving,
         Err(code) => return code,
     };
-    let _guard = log(&serving.loaded.config);
+    let (_guard, dropped) = log(&serving.loaded.config);
     report_panics();
-    match shardcast::net::serve::serve(*serving) {
+    match shardcast::net::serve::serve(*serving, dropped) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -35,12 +35,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Structured logs to standard error, written by a thread of their own.
-fn log(config: &Config) -> WorkerGuard {
+/// Structured logs to standard error, written by a thread of their own; and how many lines that
+/// thread never got.
+fn log(config: &Config) -> (WorkerGuard, ErrorCounter) {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LOG_LINES_MAX)
         .finish(std::io::stderr());
+    let dropped = writer.error_counter();
     let logs = tracing_subscriber::fmt()
         .with_max_level(config.log_level)
         .with_ansi(std::io::stderr().is_terminal())
@@ -49,7 +51,7 @@ fn log(config: &Config) -> WorkerGuard {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
-    guard
+    (guard, dropped)
 }
 
 /// A panic ends the process (`panic = "abort"`): a shard less would be channels without a home

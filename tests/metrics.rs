@@ -4,8 +4,10 @@
 mod support;
 
 use std::net::TcpListener;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use support::WebSocket;
@@ -350,4 +352,39 @@ fn switched_off_it_listens_nowhere_else() {
     Http::connect(&server).ask(publish().bytes()).expect_ok(OK);
     let said = server.stdout_with("forceTLS: false");
     assert!(!said.contains("etrics"), "{said}");
+}
+
+/// A file that is wrong in twenty thousand places has a line in the log for each, and the queue of
+/// the log's writer holds 8192: while nobody reads, what is too much is dropped and counted, and
+/// the server goes on.
+#[test]
+fn a_line_of_the_log_is_written_or_counted() {
+    const MISTAKES: usize = 20_000;
+    let server = Server::start(&Config::standard(), 1);
+    let dropped = |scrape: &Scrape| scrape.sum("shardcast_log_lines_dropped_total", &[]);
+    assert_eq!(dropped(&Scrape::of(&server)), 0.0);
+    let unread = server.withhold_stderr();
+    let mistakes: String = (0..MISTAKES)
+        .map(|n| format!("mistake_{n} = 1\n"))
+        .collect();
+    server.replace_file(&mistakes);
+    server.signal(Signal::HUP);
+    let is_refused =
+        |scrape: &Scrape| scrape.sum("shardcast_reloads_total", &[r#"outcome="refused""#]) == 1.0;
+    let dropped = dropped(&Scrape::until(&server, is_refused)) as usize;
+    assert!((1..MISTAKES).contains(&dropped), "{dropped}");
+    Http::connect(&server).ask(publish().bytes()).expect_ok(OK);
+    drop(unread);
+    // A line for each mistake, and one for the outcome.
+    let until = Instant::now() + WAIT;
+    loop {
+        let log = server.stderr();
+        let written = log.lines().filter(|line| line.contains(" ERROR ")).count();
+        if written + dropped == MISTAKES + 1 {
+            break;
+        }
+        let missing = (MISTAKES + 1).abs_diff(written + dropped);
+        assert!(Instant::now() < until, "{written} + {dropped}: {missing}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::watch;
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::api;
 use crate::app::ConnectionQuota;
@@ -58,11 +59,11 @@ impl std::fmt::Display for StartError {
     }
 }
 
-/// Serves until a signal ends the process.
+/// Serves until a signal ends the process. `log_lines_dropped` is for the metrics alone.
 ///
 /// # Errors
 /// The address is taken or refused, or a worker could not be started.
-pub fn serve(serving: Serving) -> Result<ExitCode, StartError> {
+pub fn serve(serving: Serving, log_lines_dropped: ErrorCounter) -> Result<ExitCode, StartError> {
     let Serving { loaded, sources } = serving;
     let config = &loaded.config;
     sys::raise_descriptors_max();
@@ -106,6 +107,7 @@ pub fn serve(serving: Serving) -> Result<ExitCode, StartError> {
             mesh: sender.clone(),
             apps: watched,
             webhooks: counters,
+            log_lines_dropped,
             prefix: config.metrics_prefix.clone(),
             apps_max: config.metrics_apps_max,
             port: listening.port,

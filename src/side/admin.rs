@@ -22,6 +22,7 @@ use prometheus::TEXT_FORMAT;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::app::AppTable;
 use crate::net::mesh::MeshSender;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub mesh: MeshSender<ShardMessage>,
     pub apps: watch::Receiver<Arc<AppTable>>,
     pub webhooks: Arc<WebhookCounters>,
+    /// What the log's writer had no room for.
+    pub log_lines_dropped: ErrorCounter,
     /// Of names of metrics.
     pub prefix: String,
     /// Apps with series of their own.
@@ -150,6 +153,7 @@ impl Admin {
             started_secs: self.started_secs,
             reloads_done: self.reloads.done.get(),
             reloads_refused: self.reloads.refused.get(),
+            log_lines_dropped: plan.log_lines_dropped.dropped_lines() as u64,
         };
         let exposition = Exposition {
             prefix: &plan.prefix,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -206,6 +206,11 @@ impl Server {
     /// All that it has logged up to now.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// Nobody reads what it logs while this is held.
+    pub fn withhold_stderr(&self) -> MutexGuard<'_, String> {
+        self.stderr.lock().unwrap()
     }
 
     /// Its resident memory in bytes.

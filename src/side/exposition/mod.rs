@@ -38,6 +38,7 @@ pub(super) struct Facts<'a> {
     pub started_secs: f64,
     pub reloads_done: u64,
     pub reloads_refused: u64,
+    pub log_lines_dropped: u64,
 }
 
 impl Exposition<'_> {
@@ -90,6 +91,11 @@ fn write_server(families: &mut Families<'_>, facts: &Facts<'_>) {
         "reloads_total",
         "Reloads by their outcome.",
         outcomes.into(),
+    );
+    families.counters(
+        "log_lines_dropped_total",
+        "Lines that are missing in the log, because whoever reads it was too slow.",
+        one(facts.log_lines_dropped),
     );
 }
 
@@ -233,6 +239,7 @@ mod tests {
             started_secs: 5.0,
             reloads_done: 2,
             reloads_refused: 0,
+            log_lines_dropped: 4,
         };
         String::from_utf8(exposition.text(&facts).expect("text")).expect("UTF-8")
     }
@@ -272,6 +279,7 @@ mod tests {
                 "p_shards 3",
                 "p_shards_unanswered 1",
                 r#"p_reloads_total{outcome="done"} 2"#,
+                "p_log_lines_dropped_total 4",
             ],
         );
         assert!(!text.contains(r#"app_id="b""#));
