@@ -46,12 +46,13 @@ impl Client {
             if let Some(end) = http::head_end(&client.input) {
                 break end;
             }
+            if client.input.len() > http::HEAD_BYTES_MAX {
+                return Err(io::Error::other("not upgraded: an endless head"));
+            }
             client.receive(until)?;
         };
         if !target::is_upgraded(&client.input[..end]) {
-            let head = String::from_utf8_lossy(&client.input[..end]);
-            let line = head.lines().next().unwrap_or_default();
-            return Err(io::Error::other(format!("not upgraded: {line}")));
+            return Err(target::not_upgraded(&client.input[..end]));
         }
         client.input.drain(..end);
         let greeting = client.await_text(b"connection_established")?;
@@ -117,9 +118,7 @@ impl Client {
                     }
                 }
                 Opcode::Close => {
-                    let reason = payload.get(2..).unwrap_or_default();
-                    let reason = String::from_utf8_lossy(reason);
-                    return Err(io::Error::other(format!("the server closed: {reason}")));
+                    return Err(message::closed(&payload));
                 }
                 Opcode::Ping => {
                     self.output.clear();
@@ -135,7 +134,10 @@ impl Client {
     pub(crate) fn await_answer(&mut self) -> io::Result<(u16, Vec<u8>, bool)> {
         let until = Instant::now() + self.timeout;
         loop {
-            if let Some((answer, used)) = http::parse(&self.input) {
+            let parsed = http::parse(&self.input);
+            if let Some((answer, used)) =
+                parsed.map_err(|_| io::Error::other("an unreadable answer"))?
+            {
                 let (status, body, closes) = (answer.status, answer.body.to_vec(), answer.closes);
                 self.input.drain(..used);
                 return Ok((status, body, closes));

@@ -49,7 +49,18 @@ impl Timetable {
 
     /// When the next is due.
     pub(crate) fn due(&self) -> Nanos {
-        self.start + (self.taken as f64 * self.interval) as Nanos
+        self.due_in(0)
+    }
+
+    /// When the one so many behind the next is due.
+    pub(crate) fn due_in(&self, nth: u64) -> Nanos {
+        self.start + ((self.taken + nth) as f64 * self.interval) as Nanos
+    }
+
+    /// How many are due before a moment and have not been taken in hand.
+    pub(crate) fn left(&self, until: Nanos) -> u64 {
+        let all = (until.saturating_sub(self.start) as f64 / self.interval).ceil() as u64;
+        all.saturating_sub(self.taken)
     }
 
     /// The next has been taken in hand.
@@ -73,5 +84,8 @@ mod tests {
             })
             .collect();
         assert_eq!(dues, [5.0, 5.25, 5.5, 5.75, 6.0]);
+        let left = [6, 7, 8].map(|until| table.left(until * SECOND));
+        assert_eq!(left, [0, 3, 7], "6.25, 6.5, 6.75, ..");
+        assert_eq!(secs(table.due_in(2)), 6.75);
     }
 }

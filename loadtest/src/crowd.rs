@@ -156,11 +156,12 @@ impl Crowd {
         ));
     }
 
-    /// The connection has all that it wanted.
-    pub(crate) fn ready(&mut self, who: Who) {
+    /// The connection has all that it wanted; false if that was so before. A server may confirm
+    /// more than it was asked for.
+    pub(crate) fn ready(&mut self, who: Who) -> bool {
         let slot = &mut self.slots[who.slot as usize];
         if slot.state != State::Greeted {
-            return;
+            return false;
         }
         slot.state = State::Ready;
         self.ready += 1;
@@ -168,6 +169,7 @@ impl Crowd {
         if let Some(opening) = self.opening.remove(&who.slot) {
             self.meter.time(Span::Connect, opening.due);
         }
+        true
     }
 
     /// When a connection that is being opened was due.
@@ -276,6 +278,8 @@ impl Crowd {
     /// Waits for something to happen, until a moment at most, and tells the loads; whether the
     /// worker is told something.
     pub(crate) fn wait(&mut self, until: Nanos, loads: &mut [Box<dyn Load>]) -> io::Result<bool> {
+        // Before their places are given to others.
+        self.lose_doomed(loads);
         self.fill();
         self.lose_doomed(loads);
         let span = until.saturating_sub(clock::now()).min(WAIT_MAX);
@@ -309,6 +313,20 @@ impl Crowd {
         self.meter.now = clock::now();
         self.lose_doomed(loads);
         Ok(is_told)
+    }
+
+    /// When each connection of a group was due that is not ready, or waits to be opened.
+    pub(crate) fn dues(&self, group: u8) -> Vec<Nanos> {
+        let opening = self.opening.iter();
+        let opening = opening
+            .filter(|(slot, _)| self.slots[**slot as usize].group == group)
+            .map(|(_, opening)| opening.due);
+        let retries = self.retries.iter().map(|(_, wanted)| wanted);
+        let wanted = self.wanted.iter().chain(retries);
+        let wanted = wanted
+            .filter(|wanted| wanted.group == group)
+            .map(|wanted| wanted.due);
+        opening.chain(wanted).collect()
     }
 
     /// Gives up handshakes that take too long.
@@ -549,12 +567,13 @@ impl Crowd {
             let rest = &bytes[at..];
             if slot.state == State::Upgrading {
                 let Some(end) = http::head_end(rest) else {
-                    return Ok(at);
+                    return match rest.len() > http::HEAD_BYTES_MAX {
+                        true => Err(io::Error::other("not upgraded: an endless head")),
+                        false => Ok(at),
+                    };
                 };
                 if !target::is_upgraded(&rest[..end]) {
-                    let head = String::from_utf8_lossy(&rest[..end]);
-                    let line = head.lines().next().unwrap_or_default();
-                    return Err(io::Error::other(format!("not upgraded: {line}")));
+                    return Err(target::not_upgraded(&rest[..end]));
                 }
                 slot.state = State::Greeted;
                 at += end;
@@ -573,7 +592,7 @@ impl Crowd {
                     self.send(index, &pong);
                 }
                 Opcode::Pong => {}
-                Opcode::Close => return Err(closed(frame.payload)),
+                Opcode::Close => return Err(message::closed(frame.payload)),
             }
         }
     }
@@ -585,7 +604,11 @@ impl Crowd {
             return load.on_event(self, who, stamp);
         }
         match message::notice(payload) {
-            Notice::Greeting { socket_id } => load.on_open(self, who, socket_id),
+            Notice::Greeting { socket_id } => {
+                if self.slots[index as usize].state == State::Greeted {
+                    load.on_open(self, who, socket_id);
+                }
+            }
             Notice::Ping => {
                 let mut pong = Vec::new();
                 frame::encode(
@@ -599,17 +622,12 @@ impl Crowd {
             Notice::Error(text) if self.slots[index as usize].state == State::Greeted => {
                 self.doom(index, &text);
             }
+            Notice::Error(text) => {
+                self.meter.count(Count::Rejected, 1);
+                self.meter.blame(&text);
+                load.on_notice(self, who, &Notice::Error(text));
+            }
             notice => load.on_notice(self, who, &notice),
         }
     }
-}
-
-/// What a Close says.
-fn closed(payload: &[u8]) -> io::Error {
-    let code = match payload {
-        [a, b, ..] => u16::from_be_bytes([*a, *b]),
-        _ => 1005,
-    };
-    let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
-    io::Error::other(format!("closed with {code}: {reason}"))
 }

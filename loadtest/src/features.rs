@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::client::Client;
+use crate::message::readable;
 use crate::sign::Signer;
 use crate::target::Target;
 
@@ -104,7 +105,7 @@ fn publish(target: &Target, signer: &Signer, client: &mut Client) -> (Result<(),
         http.send(&request)?;
         let (status, body, closes) = http.await_answer()?;
         if status != 200 && status != 202 {
-            let body = String::from_utf8_lossy(&body).into_owned();
+            let body = readable(&body);
             return Err(io::Error::other(format!("answered {status} {body}")));
         }
         keeps_alive = !closes && http.send(&request).is_ok() && http.await_answer().is_ok();

@@ -165,8 +165,9 @@ fn accounting(counted: &Counted, outcome: &mut Outcome) {
         }
     }
     let deliveries = metered.total(Count::Delivered) + metered.total(Count::Passed);
-    if deliveries > 0 {
+    if deliveries + metered.total(Count::Misrouted) > 0 {
         outcome.figure(group, "deliveries checked", deliveries as f64, "");
+        outcome.fault(group, "came to others", metered.total(Count::Misrouted));
         outcome.fault(group, "came again", metered.total(Count::Repeated));
         outcome.fault(group, "out of order", metered.total(Count::Reordered));
     }
@@ -174,14 +175,17 @@ fn accounting(counted: &Counted, outcome: &mut Outcome) {
         (Count::Refused, "publishes refused"),
         (Count::Unanswered, "publishes without an answer"),
         (Count::Rejected, "errors from the server"),
+        (Count::Overdue, "due and not done by the end"),
         (Count::Failed, "connections that failed while connecting"),
-        (Count::Ended, "connections that the server ended"),
     ] {
         let many = metered.total(count);
-        if many > 0 || count == Count::Ended {
+        if many > 0 {
             outcome.figure(group, name, many as f64, "");
         }
     }
+    // What it is owed is forgotten then: or a server would lose nothing by ending whom it loses for.
+    let ended = metered.total(Count::Ended) - metered.total(Count::Shed);
+    outcome.fault(group, "connections that the server ended", ended);
     let mut reasons: Vec<_> = metered.reasons.iter().collect();
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     for (reason, count) in reasons {
@@ -250,7 +254,9 @@ fn memory(scenario: &Scenario, counted: &Counted, outcome: &mut Outcome) {
         .iter()
         .filter_map(|l| Some((l.connections, l.memory?)));
     let points: Vec<_> = with_memory.collect();
-    if let [(few, first), .., (many, last)] = points[..] {
+    if let [(few, first), .., (many, last)] = points[..]
+        && many > few
+    {
         // The kernel's is of both ends: beside another server with the same client the difference is
         // the server's.
         for (what, first, last) in [

@@ -19,9 +19,9 @@ impl Latencies {
         Self(bounds.expect("the bounds are twice apart and three digits are allowed"))
     }
 
-    /// Something took so long; longer than the bound counts as the bound.
-    pub(crate) fn add(&mut self, took: Nanos) {
-        self.0.saturating_record(took);
+    /// So many things took so long; longer than the bound counts as the bound.
+    pub(crate) fn add(&mut self, took: Nanos, many: u64) {
+        self.0.saturating_record_n(took, many);
     }
 
     /// Something that happens every `interval` took so long, and what should have begun meanwhile
@@ -93,14 +93,14 @@ mod tests {
             "{}",
             latencies.at(0.5)
         );
-        latencies.add(3_600_000_000_000);
+        latencies.add(3_600_000_000_000, 1);
         assert!((latencies.max() - 600_000.0).abs() < 600.0);
     }
 
     #[test]
     fn percentiles_survive_the_way_to_another_process() {
         let mut latencies = Latencies::new();
-        (1..=10_000).for_each(|n| latencies.add(n * 1_234));
+        (1..=10_000).for_each(|n| latencies.add(n * 1_234, 1));
         let text = serde_json::to_string(&latencies).unwrap();
         let mut read: Latencies = serde_json::from_str(&text).unwrap();
         assert_eq!(read.count(), 10_000);

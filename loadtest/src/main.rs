@@ -5,8 +5,12 @@
 //! delivery is known by its number. Except in `pairs` it never starts, configures or stops a
 //! server, and it reads of a server's process only what `/proc` shows.
 
+use std::env;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
-use std::{env, io};
 
 mod args;
 mod client;
@@ -70,20 +74,41 @@ fn run(command: Command) -> io::Result<ExitCode> {
             let Some((common, scenario)) = scenario.scenario() else {
                 return Ok(ExitCode::FAILURE);
             };
+            let files = [&common.json, &common.html];
+            files
+                .into_iter()
+                .flatten()
+                .try_for_each(|path| may_write(path))?;
             let outcome = run::run(&common, scenario, &command_line())?;
-            print!("{}", text::Tables(&outcome));
-            if let Some(path) = &common.json {
-                outcome.write(path)?;
-            }
-            if let Some(path) = &common.html {
-                page::write(&outcome, path)?;
-            }
-            Ok(match outcome.faults().is_empty() {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::from(FAULTS),
+            print(&text::Tables(&outcome));
+            // A file that cannot be written costs neither the other nor what was printed.
+            let json = common.json.as_ref().map(|path| outcome.write(path));
+            let html = common.html.as_ref().map(|path| page::write(&outcome, path));
+            json.into_iter().chain(html).collect::<io::Result<()>>()?;
+            Ok(match (outcome.faults().is_empty(), outcome.has_failed) {
+                (true, false) => ExitCode::SUCCESS,
+                (true, true) => ExitCode::FAILURE,
+                (false, _) => ExitCode::from(FAULTS),
             })
         }
     }
+}
+
+/// Prints to whoever reads; one that has gone, as `head` does, has seen enough.
+fn print(text: &impl Display) {
+    let mut out = io::stdout().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Whether a file can be written: found out before the run and not behind it.
+fn may_write(path: &Path) -> io::Result<()> {
+    let was_there = path.exists();
+    let opened = File::options().append(true).create(true).open(path);
+    opened.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+    if !was_there {
+        fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// What a target has.

@@ -3,6 +3,8 @@
 //! Messages of a server are known by the names in them, whatever the order of their members and
 //! however they are escaped: this program is no judge of form.
 
+use std::io;
+
 use memchr::memmem;
 
 use crate::frame::{self, Opcode};
@@ -50,9 +52,34 @@ pub(crate) fn notice(payload: &[u8]) -> Notice<'_> {
         return Notice::Pong;
     }
     if has(b"pusher:error") || has(b"pusher:subscription_error") {
-        return Notice::Error(String::from_utf8_lossy(payload).into_owned());
+        return Notice::Error(readable(payload));
     }
     Notice::Other
+}
+
+/// What a Close says.
+pub(crate) fn closed(payload: &[u8]) -> io::Error {
+    let code = match payload {
+        [a, b, ..] => u16::from_be_bytes([*a, *b]),
+        _ => 1005,
+    };
+    let reason = readable(payload.get(2..).unwrap_or_default());
+    io::Error::other(format!("closed with {code}: {reason}"))
+}
+
+/// What a server says, as it may be shown: some of it, and nothing that a terminal obeys.
+pub(crate) fn readable(bytes: &[u8]) -> String {
+    const CHARACTERS_MAX: usize = 200;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * CHARACTERS_MAX)]);
+    let mut shown = String::new();
+    for (at, character) in text.trim().chars().enumerate() {
+        match character {
+            _ if at == CHARACTERS_MAX => return shown + "..",
+            character if character.is_control() => shown.push('\u{fffd}'),
+            character => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// Digits and dots behind a quoted name, whose quotes may be escaped.
@@ -134,6 +161,15 @@ mod tests {
         }
         let error = r#"{"event":"pusher:error","data":{"code":4301,"message":"no"}}"#;
         assert_eq!(notice(error.as_bytes()), Notice::Error(error.to_owned()));
+    }
+
+    #[test]
+    fn what_a_server_says_commands_no_terminal_and_fills_no_screen() {
+        assert_eq!(readable(b" no\x1b[2J\r\n"), "no\u{fffd}[2J");
+        assert_eq!(readable(&[b'x'; 1_000_000]).len(), 202);
+        let error = closed(b"\x10\x04slow").to_string();
+        assert_eq!(error, "closed with 4100: slow");
+        assert_eq!(closed(b"").to_string(), "closed with 1005: ");
     }
 
     #[test]

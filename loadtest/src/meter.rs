@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{NEVER, Nanos};
+use crate::clock::{self, NEVER, Nanos, Timetable};
 use crate::latency::Latencies;
 
 /// What is counted.
@@ -20,6 +20,8 @@ pub(crate) enum Count {
     Failed,
     /// Connections that ended later, other than by this program.
     Ended,
+    /// Those of them that did not read and were to be ended.
+    Shed,
     /// Publishes that were accepted.
     Published,
     /// Publishes with another answer.
@@ -34,6 +36,10 @@ pub(crate) enum Count {
     Rejected,
     /// Client events that came to a member.
     Passed,
+    /// What was due before the end, and was not done by then.
+    Overdue,
+    /// Deliveries of either kind to somebody who is not subscribed to what they belong to.
+    Misrouted,
     /// Deliveries of either kind that came again.
     Repeated,
     /// Deliveries of either kind that came behind a later one of the same stream.
@@ -94,6 +100,8 @@ pub(crate) struct Meter {
     shown: (Count, Span),
     recent: Latencies,
     shown_before: u64,
+    /// When the last tick was taken.
+    ticked: Nanos,
 }
 
 impl Meter {
@@ -109,6 +117,7 @@ impl Meter {
             shown,
             recent: Latencies::new(),
             shown_before: 0,
+            ticked: 0,
         }
     }
 
@@ -126,15 +135,37 @@ impl Meter {
 
     /// Something that was due at `due` is done.
     pub(crate) fn time(&mut self, what: Span, due: Nanos) {
+        self.time_some(what, due, 1);
+    }
+
+    fn time_some(&mut self, what: Span, due: Nanos, many: u64) {
         let took = self.now.saturating_sub(due);
         if what == self.shown.1 {
-            self.recent.add(took);
+            self.recent.add(took, many);
         }
         // Connecting precedes the measured span, and is a result all the same.
         if self.is_measured(due) || what == Span::Connect {
             self.spans[what as usize]
                 .get_or_insert_with(|| Box::new(Latencies::new()))
-                .add(took);
+                .add(took, many);
+        }
+    }
+
+    /// Something that was due at `due` is not done, and will not be: it took this long at least.
+    pub(crate) fn overdue(&mut self, what: Span, due: Nanos) {
+        self.count(Count::Overdue, 1);
+        self.time(what, due);
+    }
+
+    /// The same for all that a timetable had due before `until` and nobody has taken in hand, each of
+    /// which would have been timed so many times. Of very many, one stands for some.
+    pub(crate) fn overdue_all(&mut self, what: Span, table: &Timetable, until: Nanos, times: u64) {
+        const TIMED_MAX: u64 = 100_000;
+        let count = table.left(until);
+        self.count(Count::Overdue, count);
+        let step = count.div_ceil(TIMED_MAX).max(1);
+        for nth in (0..count).step_by(step as usize) {
+            self.time_some(what, table.due_in(nth), times * step.min(count - nth));
         }
     }
 
@@ -165,14 +196,24 @@ impl Meter {
     /// What has happened since the last tick.
     pub(crate) fn take_tick(&mut self, connections: u64) -> Tick {
         let shown = self.total(self.shown.0);
+        let done = shown - self.shown_before;
+        // A worker that is late tells of more than a second.
+        let span = match self.ticked {
+            0 => clock::SECOND,
+            ticked => self.now.saturating_sub(ticked).max(clock::MILLISECOND),
+        };
+        self.ticked = self.now;
         let tick = Tick {
-            done: shown - self.shown_before,
+            rate: done as f64 / clock::secs(span),
             errors: [
                 Count::Failed,
                 Count::Ended,
                 Count::Refused,
                 Count::Unanswered,
                 Count::Rejected,
+                Count::Misrouted,
+                Count::Repeated,
+                Count::Reordered,
             ]
             .map(|error| self.total(error))
             .iter()
@@ -203,7 +244,8 @@ impl Meter {
 /// A second or so of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Tick {
-    pub(crate) done: u64,
+    /// Done a second.
+    pub(crate) rate: f64,
     /// Of the whole run so far.
     pub(crate) errors: u64,
     pub(crate) connections: u64,
@@ -212,7 +254,7 @@ pub(crate) struct Tick {
 
 impl Tick {
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.done += other.done;
+        self.rate += other.rate;
         self.errors += other.errors;
         self.connections += other.connections;
         self.latencies.merge(&other.latencies);
@@ -280,10 +322,12 @@ mod tests {
             meter.count(Count::Delivered, 1);
             meter.time(Span::Delivery, due * 1_000_000);
         }
-        assert_eq!(meter.take_tick(3).done, 5);
-        assert_eq!(meter.take_tick(3).done, 0);
+        assert_eq!(meter.take_tick(3).rate, 5.0, "of the first second");
+        meter.count(Count::Delivered, 8);
+        meter.now += 4_000_000_000;
+        assert_eq!(meter.take_tick(3).rate, 2.0, "of four seconds");
         let metered = meter.finish();
-        assert_eq!(metered.total(Count::Delivered), 5);
+        assert_eq!(metered.total(Count::Delivered), 13);
         assert_eq!(metered.measured(Count::Delivered), 2, "at 110 and 150");
         let latencies = metered.span(Span::Delivery).unwrap();
         assert_eq!(latencies.count(), 2, "due at 140 and 190");
@@ -291,6 +335,27 @@ mod tests {
             (latencies.max() - 70.0).abs() < 0.1,
             "the one that came at 260"
         );
+    }
+
+    /// Or a server that stands still would have the latencies of what it did before.
+    #[test]
+    fn what_was_due_and_not_done_took_as_long_as_was_waited() {
+        let mut meter = Meter::new((Count::Cycles, Span::Cycle));
+        meter.measure(0, 10 * clock::SECOND);
+        let mut table = Timetable::new(0, 2.0);
+        (0..4).for_each(|_| table.take());
+        meter.now = 12 * clock::SECOND;
+        meter.overdue_all(Span::Cycle, &table, 10 * clock::SECOND, 3);
+        assert_eq!(meter.total(Count::Overdue), 16);
+        let metered = meter.finish();
+        let latencies = metered.span(Span::Cycle).unwrap();
+        assert_eq!(latencies.count(), 3 * 16, "due at 2, 2.5, .. 9.5 s");
+        assert!(
+            (latencies.max() - 10_000.0).abs() < 10.0,
+            "{}",
+            latencies.max()
+        );
+        assert!((latencies.at(0.0) - 2_500.0).abs() < 5.0);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(crate) struct Outcome {
     pub(crate) targets: Vec<String>,
     /// Which side was saturated.
     pub(crate) saturated: String,
+    /// It ended early, and neither a signal nor its bound of time was why.
+    #[serde(default)]
+    pub(crate) has_failed: bool,
     /// What the target lacks, why the run ended early, what went wrong.
     pub(crate) notes: Vec<String>,
     pub(crate) figures: Vec<Figure>,
@@ -115,7 +118,11 @@ impl Outcome {
         }
     }
 
+    /// Adds a figure. What is no number is none: JSON has no room for it.
     pub(crate) fn figure(&mut self, group: &str, name: &str, value: f64, unit: &str) {
+        if !value.is_finite() {
+            return;
+        }
         self.figures.push(Figure {
             group: group.to_owned(),
             name: name.to_owned(),
@@ -224,7 +231,7 @@ mod tests {
     #[test]
     fn a_report_is_read_as_it_was_written() {
         let mut latencies = Latencies::new();
-        (1..1_000).for_each(|n| latencies.add(n * 10_000));
+        (1..1_000).for_each(|n| latencies.add(n * 10_000, 1));
         let mut outcome = Outcome::new("test", "loadtest test");
         outcome.figure("CPU", "server", 0.25, "cores");
         outcome.fault("Accounting", "lost", 3);

@@ -63,7 +63,15 @@ pub(crate) struct Ratios {
 
 /// Runs all pairs and reports.
 pub(crate) fn run(options: &Pairs) -> io::Result<ExitCode> {
-    let mut scenarios = [options.scenario.clone(), options.scenario.clone()];
+    let files = [&options.json, &options.html];
+    files
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| crate::may_write(path))?;
+    let mut scenario = options.scenario.clone();
+    // Each run is anyway.
+    scenario.retain(|word| word != "--quiet");
+    let mut scenarios = [scenario.clone(), scenario];
     if !options.a_adds.trim().is_empty() {
         scenarios[0].extend(split(&options.a_adds)?);
     }
@@ -126,15 +134,14 @@ pub(crate) fn run(options: &Pairs) -> io::Result<ExitCode> {
         pairs,
     };
     match options.rows.is_empty() {
-        true => print!("{}", report::Table(&found)),
-        false => print!("{}", report::Rows(&found, &options.rows)),
+        true => crate::print(&report::Table(&found)),
+        false => crate::print(&report::Rows(&found, &options.rows)),
     }
-    if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_string_pretty(&found)? + "\n")?;
-    }
-    if let Some(path) = &options.html {
-        fs::write(path, report::page_of(&found))?;
-    }
+    let json = options.json.as_ref();
+    let json = json.map(|path| fs::write(path, serde_json::to_string_pretty(&found)? + "\n"));
+    let html = options.html.as_ref();
+    let html = html.map(|path| fs::write(path, report::page_of(&found)));
+    json.into_iter().chain(html).collect::<io::Result<()>>()?;
     let is_whole = trouble.is_none() && !stop.is_over();
     Ok(if is_whole {
         ExitCode::SUCCESS
@@ -219,14 +226,14 @@ fn one(command: &[String], scenario: &[String], options: &Pairs) -> io::Result<O
         .arg(&json)
         .stdout(Stdio::null())
         .status()?;
+    let outcome = Outcome::read(&json);
+    let _ = fs::remove_file(&json);
     if !status.success() && status.code() != Some(FAULTS) {
         return Err(io::Error::other(format!(
             "the scenario ended with {status}\n{}",
             server.said()
         )));
     }
-    let outcome = Outcome::read(&json);
-    let _ = fs::remove_file(&json);
     outcome
 }
 

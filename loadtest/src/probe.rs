@@ -84,16 +84,24 @@ impl Probes {
         self.phase.store(phase as usize, Ordering::Relaxed);
     }
 
-    /// Ends the probes and reports what they found.
-    pub(crate) fn finish(self, outcome: &mut Outcome) -> io::Result<()> {
+    /// Ends the probes and reports what they found; one that got no answer spoils nothing else.
+    pub(crate) fn finish(self, outcome: &mut Outcome) {
         self.enter(Phase::Over);
         let mut found = Vec::new();
         for (name, thread) in self.threads {
-            let joined = thread
-                .join()
-                .map_err(|_| io::Error::other(format!("{name}: the probe panicked")))?;
-            let one = joined.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
-            found.push((name, one));
+            let ended = match thread.join() {
+                Ok(ended) => ended,
+                Err(_) => Err(io::Error::other("it panicked")),
+            };
+            match ended {
+                Ok(one) => found.push((name, one)),
+                Err(error) => {
+                    outcome
+                        .notes
+                        .push(format!("The probe {name} ended early: {error}"));
+                    outcome.fault("Probes", &format!("{name}: no answer"), 1);
+                }
+            }
         }
         for (index, group) in ["Probes alone", "Probes beside the load"]
             .into_iter()
@@ -107,7 +115,6 @@ impl Probes {
                 outcome.figure(group, &format!("{name}, refused with 503"), refused, "");
             }
         }
-        Ok(())
     }
 }
 

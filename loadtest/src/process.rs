@@ -65,10 +65,21 @@ impl Used {
 
 /// Samples this process or another.
 pub(crate) fn sample(pid: u32) -> io::Result<Sample> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
-    let threads = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
-    let threads: Vec<u32> = threads.collect();
-    sample_threads(Path::new(&format!("/proc/{pid}")), &threads)
+    let sampled = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+        let threads = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+        let threads: Vec<u32> = threads.collect();
+        sample_threads(Path::new(&format!("/proc/{pid}")), &threads)
+    };
+    sampled().map_err(|error| of_process(pid, &error))
+}
+
+fn of_process(pid: u32, error: &io::Error) -> io::Error {
+    let text = match error.kind() {
+        io::ErrorKind::NotFound => "there is none of that number (any more)".to_owned(),
+        _ => error.to_string(),
+    };
+    io::Error::other(format!("process {pid}: {text}"))
 }
 
 /// Samples the calling thread alone.
@@ -122,13 +133,18 @@ impl Sample {
     pub(crate) fn since(&self, earlier: &Self) -> Used {
         let user = self.user_ticks.saturating_sub(earlier.user_ticks);
         let system = self.system_ticks.saturating_sub(earlier.system_ticks);
+        // Threads that have ended are in the ticks alone, which are two short or long at most.
+        let ticks = Duration::from_millis(10) * u32::try_from(user + system).unwrap_or(u32::MAX);
         let each = self.threads.iter().map(|(thread, now)| {
             let before = earlier.threads.get(thread).copied().unwrap_or_default();
             [0, 1].map(|n| now[n].saturating_sub(before[n]))
         });
         Used {
             wall: self.at - earlier.at,
-            cpu: each.clone().map(|[cpu, _]| cpu).sum(),
+            cpu: match each.clone().map(|[cpu, _]| cpu).sum() {
+                living if ticks > living + Duration::from_millis(20) => ticks,
+                living => living,
+            },
             busiest: each
                 .clone()
                 .map(|[cpu, delayed]| cpu + delayed)
@@ -157,7 +173,8 @@ pub(crate) struct Memory {
 pub(crate) fn memory(pids: &[u32]) -> io::Result<Memory> {
     let mut sum = Memory::default();
     for pid in pids {
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+        let rollup = rollup.map_err(|error| of_process(*pid, &error))?;
         sum.resident += field(&rollup, "Rss") << 10;
         sum.anonymous += field(&rollup, "Anonymous") << 10;
     }
@@ -203,6 +220,29 @@ mod tests {
             memory.anonymous > 0 && memory.anonymous <= memory.resident,
             "{memory:?}"
         );
+    }
+
+    /// A server with a thread for each task would be cheap otherwise.
+    #[test]
+    fn threads_that_have_ended_have_used_cpu() {
+        let before = sample(std::process::id()).unwrap();
+        let busy = || {
+            let began = sample_thread().unwrap();
+            while sample_thread().unwrap().since(&began).cpu < Duration::from_millis(100) {}
+        };
+        std::thread::spawn(busy).join().unwrap();
+        let used = sample(std::process::id()).unwrap().since(&before);
+        assert!(used.cpu >= Duration::from_millis(80), "{used:?}");
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_named() {
+        let error = sample(u32::MAX).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "process 4294967295: there is none of that number (any more)"
+        );
+        assert_eq!(memory(&[u32::MAX]).unwrap_err().to_string(), error);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Workers tell each second of the clock; it is shown when all have told it, or when one of them
 //! tells the next but one: a worker that is late holds nobody up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write, stderr};
 
 use crate::clock::{self, Nanos, SECOND};
@@ -24,7 +24,7 @@ pub(crate) struct Progress {
     phase: &'static str,
     /// Ticks that not all have told, and how many have.
     open: BTreeMap<u64, (Tick, usize)>,
-    before: Vec<Sample>,
+    before: HashMap<u32, Sample>,
     timeline: Vec<Moment>,
     /// One of so many moments is kept.
     step: u64,
@@ -41,7 +41,7 @@ impl Progress {
             began: clock::now(),
             phase: "connecting",
             open: BTreeMap::new(),
-            before: Vec::new(),
+            before: HashMap::new(),
             timeline: Vec::new(),
             step: 1,
             shown: 0,
@@ -86,15 +86,14 @@ impl Progress {
 
     fn show(&mut self, number: u64, tick: &Tick) {
         let has_latencies = tick.latencies.count() > 0;
-        let samples: Vec<Sample> = self
-            .pids
-            .iter()
-            .filter_map(|&pid| process::sample(pid).ok())
+        // One of them may have ended.
+        let samples = self.pids.iter();
+        let samples: HashMap<u32, Sample> = samples
+            .filter_map(|&pid| Some((pid, process::sample(pid).ok()?)))
             .collect();
         let used = samples
             .iter()
-            .zip(&self.before)
-            .map(|(now, before)| now.since(before));
+            .filter_map(|(pid, now)| Some(now.since(self.before.get(pid)?)));
         let used: Vec<_> = used.collect();
         let memory = (!self.pids.is_empty())
             .then(|| process::memory(&self.pids).ok())
@@ -102,7 +101,7 @@ impl Progress {
         let moment = Moment {
             at: (number * SECOND).saturating_sub(self.began) as f64 / 1e9,
             phase: self.phase.to_owned(),
-            rate: tick.done as f64,
+            rate: tick.rate,
             p50: has_latencies.then(|| tick.latencies.at(0.5)),
             p99: has_latencies.then(|| tick.latencies.at(0.99)),
             connections: tick.connections,

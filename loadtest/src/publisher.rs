@@ -97,7 +97,14 @@ impl Publisher {
         self.conns.iter().any(|conn| conn.flying.len() < self.depth)
     }
 
-    /// Requests that wait for their answer.
+    /// The requests that wait for their answer, and when each was due.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = (u64, Nanos)> {
+        self.conns
+            .iter()
+            .flat_map(|conn| conn.flying.iter().copied())
+    }
+
+    /// How many requests wait for their answer.
     pub(crate) fn flying(&self) -> usize {
         self.conns.iter().map(|conn| conn.flying.len()).sum()
     }
@@ -197,7 +204,10 @@ impl Conn {
                 Err(error) => return Err(error.into()),
             }
         }
-        while let Some((answer, used)) = http::parse(&self.input[self.taken..]) {
+        let unreadable = |_| io::Error::other("an unreadable answer");
+        while let Some((answer, used)) =
+            http::parse(&self.input[self.taken..]).map_err(unreadable)?
+        {
             let (status, closes) = (answer.status, answer.closes);
             self.taken += used;
             if let Some((id, due)) = self.flying.pop_front() {
@@ -208,6 +218,9 @@ impl Conn {
         }
         if self.taken == self.input.len() {
             self.input.clear();
+            self.taken = 0;
+        } else if self.taken > READ_BYTES {
+            self.input.drain(..self.taken);
             self.taken = 0;
         }
         match has_ended {

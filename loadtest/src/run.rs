@@ -7,13 +7,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::Common;
-use crate::clock::{self, MILLISECOND, SECOND};
+use crate::clock::{self, MILLISECOND, Nanos, SECOND};
 use crate::control::{FromWorker, Harvest, Line, Plan, Schedule, Share, ToWorker};
 use crate::features::Features;
 use crate::figures::{self, Level};
@@ -63,8 +64,19 @@ pub(crate) fn run(common: &Common, scenario: Scenario, command: &str) -> io::Res
     if !common.quiet {
         outcome.notes.iter().for_each(|note| run.progress.say(note));
     }
-    let counted = run.steps(common, &scenario, &targets[0], &features, &mut outcome);
-    let counted = run.end(common, counted?)?;
+    let mut counted = Counted::default();
+    if let Err(error) = run.steps(
+        common,
+        &scenario,
+        &targets[0],
+        &features,
+        &mut outcome,
+        &mut counted,
+    ) {
+        run.fail(error.to_string());
+    }
+    run.end(common, &mut counted);
+    outcome.has_failed = run.has_failed;
     outcome.notes.extend(run.trouble.take());
     outcome.timeline = run.progress.finish();
     figures::add(&scenario, &counted, &mut outcome);
@@ -129,7 +141,11 @@ fn expected(common: &Common, scenario: &Scenario) -> Duration {
         ),
         _ => (0, connections / 1_000),
     };
-    let secs = common.warmup_secs * 2 + common.secs + common.tail_secs;
+    let probing = match scenario {
+        Scenario::Fanout(fanout) if fanout.probes => common.secs / 2,
+        _ => 0,
+    };
+    let secs = common.warmup_secs * 2 + probing + common.secs + common.tail_secs;
     let secs = u64::from(secs) + settling + connecting;
     Duration::from_secs(secs)
 }
@@ -153,6 +169,10 @@ struct Run {
     inbox: Receiver<(usize, io::Result<FromWorker>)>,
     stop: Stop,
     is_stopped: bool,
+    /// When the workers were told to stop.
+    stopped_at: Option<Nanos>,
+    /// It ended early, and nobody had asked for that.
+    has_failed: bool,
     /// Workers that have all connections they were asked for, and how many these are.
     ready: usize,
     connections: u64,
@@ -206,6 +226,8 @@ impl Run {
             inbox,
             stop,
             is_stopped: false,
+            stopped_at: None,
+            has_failed: false,
             ready: 0,
             connections: 0,
             trouble: None,
@@ -220,8 +242,8 @@ impl Run {
         target: &Target,
         features: &Features,
         outcome: &mut Outcome,
-    ) -> io::Result<Counted> {
-        let mut counted = Counted::default();
+        counted: &mut Counted,
+    ) -> io::Result<()> {
         let memory = || match common.pid.is_empty() {
             true => Ok(None),
             false => process::memory(&common.pid).map(Some),
@@ -283,23 +305,19 @@ impl Run {
             probes.enter(Phase::Setup);
         }
         if !self.is_stopped {
-            let began = Instant::now();
-            self.load(common, probes.as_ref())?;
-            let warmup = f64::from(common.warmup_secs);
-            let secs = began.elapsed().as_secs_f64() - warmup - clock::secs(LEAD_TIME);
-            counted.measured_secs = secs.clamp(1e-3, f64::from(common.secs));
+            counted.measured_secs = self.load(common, probes.as_ref())?;
         }
         if let Some(probes) = probes {
-            probes.finish(outcome)?;
+            probes.finish(outcome);
         }
         if let (Some(before), Some(after)) = (before, memory()?) {
             counted.memory = Some((before, after));
         }
-        Ok(counted)
+        Ok(())
     }
 
-    /// Begins, and waits for the end of the measured span.
-    fn load(&mut self, common: &Common, probes: Option<&Probes>) -> io::Result<()> {
+    /// Begins, and waits for the end of the measured span; how long that was, in seconds.
+    fn load(&mut self, common: &Common, probes: Option<&Probes>) -> io::Result<f64> {
         let start = clock::now() + LEAD_TIME;
         let from = start + u64::from(common.warmup_secs) * SECOND;
         let until = from + u64::from(common.secs) * SECOND;
@@ -322,13 +340,17 @@ impl Run {
             probes.enter(Phase::Setup);
         }
         self.progress.enter("end");
-        Ok(())
+        // Told to stop, workers measure no longer, and may still wait for what is owed.
+        let ended = self.stopped_at.unwrap_or(until).min(until);
+        Ok(clock::secs(ended.saturating_sub(from)).max(1e-3))
     }
 
     /// Waits for what all workers have, and for their end.
-    fn end(&mut self, common: &Common, mut counted: Counted) -> io::Result<Counted> {
+    fn end(&mut self, common: &Common, counted: &mut Counted) {
         let tail = Duration::from_secs(common.tail_secs.into());
-        self.pump(Some(tail + HARVEST_MAX), Self::is_over)?;
+        if let Err(error) = self.pump(Some(tail + HARVEST_MAX), Self::is_over) {
+            self.fail(error.to_string());
+        }
         let mut pids = vec![std::process::id()];
         pids.extend(
             self.workers
@@ -340,6 +362,7 @@ impl Run {
             let Some(harvest) = harvest.take() else {
                 let text = format!("worker {number} did not end in time; its figures are missing");
                 self.trouble.get_or_insert(text);
+                self.has_failed = true;
                 continue;
             };
             counted.clients.extend(harvest.client);
@@ -356,7 +379,6 @@ impl Run {
         for worker in self.workers.drain(..) {
             worker.end();
         }
-        Ok(counted)
     }
 
     fn is_over(&self) -> bool {
@@ -404,19 +426,26 @@ impl Run {
             Ok(FromWorker::Settled(settled)) => self.tell(0, &ToWorker::Settled(settled)),
             Ok(FromWorker::Published(accepted)) => self.tell_all(&ToWorker::Expect(accepted)),
             Ok(FromWorker::Done(harvest)) => self.harvests[worker] = Some(*harvest),
-            Ok(FromWorker::Failed(reason)) => self.stop_early(reason),
+            Ok(FromWorker::Failed(reason)) => self.fail(reason),
             Err(_) if self.harvests[worker].is_some() => {}
             Err(error) => {
                 self.harvests[worker] = Some(Harvest::default());
-                self.stop_early(format!("worker {worker} is gone: {error}"));
+                self.fail(format!("worker {worker} is gone: {error}"));
             }
         }
+    }
+
+    /// It cannot go on.
+    fn fail(&mut self, why: String) {
+        self.has_failed = true;
+        self.stop_early(why);
     }
 
     fn stop_early(&mut self, why: String) {
         self.trouble
             .get_or_insert_with(|| format!("The run ended early: {why}"));
         if !std::mem::replace(&mut self.is_stopped, true) {
+            self.stopped_at = Some(clock::now());
             self.tell_all(&ToWorker::Stop);
         }
     }
@@ -466,6 +495,8 @@ impl Worker {
             true => Some(
                 Command::new(std::env::current_exe()?)
                     .arg("worker")
+                    // Ctrl-C is for the first process alone, also before this one has begun.
+                    .process_group(0)
                     .stdin(Stdio::from(OwnedFd::from(there)))
                     .stdout(Stdio::null())
                     .spawn()?,

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use serde::{Deserialize, Serialize};
 
+use crate::message::readable;
+
 /// Connections from one source address, at most. The kernel has some 28 000 ports for each, and
 /// finds a free one quickly only among the half that it prefers: beyond 14 000 a connect takes it a
 /// millisecond.
@@ -90,6 +92,12 @@ pub(crate) fn is_upgraded(head: &[u8]) -> bool {
     const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
     head.starts_with(b"HTTP/1.1 101 ")
         && crate::http::field(head, b"sec-websocket-accept") == Some(ACCEPT)
+}
+
+/// What is wrong if it does not: the first line of the head.
+pub(crate) fn not_upgraded(head: &[u8]) -> io::Error {
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or(head);
+    io::Error::other(format!("not upgraded: {}", readable(line)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+
 use crate::clock::{self, NEVER, Nanos};
 use crate::control::{FromWorker, Harvest, Line, Plan, Schedule, ToWorker};
 use crate::crowd::Crowd;
@@ -29,8 +31,10 @@ pub(crate) fn run(stream: UnixStream) {
 /// A worker that is a process of its own: its standard input is the socket.
 pub(crate) fn run_as_process() -> io::Result<()> {
     use std::os::fd::AsFd;
-    // Ctrl-C in a terminal goes to all processes; the first one tells the others what to do.
-    signal_hook::flag::register(signal_hook::consts::SIGINT, std::sync::Arc::default())?;
+    // The first process tells the others when to end, whoever is told by a signal.
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, std::sync::Arc::default())?;
+    }
     crate::limits::raise()?;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     run(UnixStream::from(socket));
@@ -54,14 +58,15 @@ struct Worker {
 /// Both sides when the measured span began.
 struct Sampled {
     client: Sample,
-    servers: Vec<(u32, Sample)>,
+    /// Nothing if one of them is gone: figures of some would pass for those of all.
+    servers: Vec<Sample>,
 }
 
 impl Sampled {
-    fn take(pids: impl IntoIterator<Item = u32>) -> io::Result<Self> {
-        let servers = pids.into_iter().map(|pid| Ok((pid, process::sample(pid)?)));
+    fn take(pids: &[u32]) -> io::Result<Self> {
+        let servers = pids.iter().map(|&pid| process::sample(pid));
         Ok(Self {
-            servers: servers.collect::<io::Result<_>>()?,
+            servers: servers.collect::<io::Result<_>>().unwrap_or_default(),
             client: process::sample_thread()?,
         })
     }
@@ -107,7 +112,9 @@ impl Worker {
             self.sample()?;
             self.tell(line)?;
         }
-        for load in &self.loads {
+        self.crowd.meter.now = clock::now();
+        for load in &mut self.loads {
+            load.give_up(&mut self.crowd);
             load.harvest(&mut self.harvest);
         }
         self.harvest.metered = self.crowd.meter.finish();
@@ -162,30 +169,29 @@ impl Worker {
     /// When the measured span begins or ends next.
     fn next_sample(&self) -> Nanos {
         match (&self.schedule, &self.started, &self.harvest.client) {
-            (Some(schedule), None, _) => schedule.from,
+            (Some(schedule), None, _) if schedule.from < schedule.until => schedule.from,
             (Some(schedule), Some(_), None) => schedule.until,
             _ => NEVER,
         }
     }
 
     fn sample(&mut self) -> io::Result<()> {
-        let Some(schedule) = self.schedule else {
+        // The end may have come before the measured span, and then there is none.
+        let Some(schedule) = self.schedule.filter(|s| s.from < s.until) else {
             return Ok(());
         };
         let now = self.crowd.meter.now;
         if self.started.is_none() && now >= schedule.from {
-            self.started = Some(Sampled::take(self.plan.pids.iter().copied())?);
+            self.started = Some(Sampled::take(&self.plan.pids)?);
         }
         if let Some(started) = &self.started
             && self.harvest.client.is_none()
             && now >= schedule.until
         {
-            let ended = Sampled::take(started.servers.iter().map(|(pid, _)| *pid))?;
+            let ended = Sampled::take(&self.plan.pids)?;
             self.harvest.client = Some(ended.client.since(&started.client));
             let servers = started.servers.iter().zip(&ended.servers);
-            self.harvest.servers = servers
-                .map(|((_, before), (_, after))| after.since(before))
-                .collect();
+            self.harvest.servers = servers.map(|(before, after)| after.since(before)).collect();
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
-//! Against a server that loses, doubles and swaps events: each is found, counted, and makes the run
-//! end with its own status. And against one that has little: what it lacks is said.
+//! Against a server that loses, doubles, swaps and misdirects events, ends connections, falls silent,
+//! or talks nonsense: each is found, counted, and makes the run end with its own status; no run hangs
+//! or hides what the server did before. And against one that has little: what it lacks is said.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What becomes of the events of a channel.
 #[derive(Clone, Copy, PartialEq)]
@@ -14,6 +16,20 @@ enum Fault {
     Lose,
     Double,
     Swap,
+    /// It goes to those of the other channels.
+    Misdirect,
+    /// It comes, and all who got it are hung up on.
+    HangUp,
+    /// It comes, and from then on no request is answered.
+    FallSilent,
+    /// It comes, and is answered with what is no HTTP.
+    AnswerNonsense,
+    /// Behind it comes what is no frame.
+    SendNonsense,
+    /// Behind it comes an error that clears the screen.
+    Complain,
+    /// Each subscription is confirmed twice, and each connection greeted twice.
+    ConfirmTwice,
 }
 
 /// A server of one channel. It ends each HTTP connection behind its answer, and has no presence.
@@ -23,9 +39,10 @@ struct Liar {
 
 #[derive(Default)]
 struct State {
-    subscribers: Vec<TcpStream>,
+    /// With the channel of each.
+    subscribers: Vec<(String, TcpStream)>,
     published: u32,
-    held: Option<String>,
+    held: Option<(String, String)>,
 }
 
 impl Liar {
@@ -44,25 +61,14 @@ impl Liar {
 
     /// A second of publishes: exit status, and what was printed.
     fn fanout(&self) -> (Option<i32>, String) {
+        self.run("fanout --subscribers 2 --rate 30")
+    }
+
+    fn run(&self, scenario: &str) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-            .args([
-                "fanout",
-                "--subscribers",
-                "2",
-                "--rate",
-                "30",
-                "--target",
-                &self.address,
-            ])
-            .args([
-                "--warmup-secs",
-                "0",
-                "--secs",
-                "1",
-                "--tail-secs",
-                "3",
-                "--quiet",
-            ])
+            .args(scenario.split(' '))
+            .args("--warmup-secs 0 --secs 1 --tail-secs 3 --quiet".split(' '))
+            .args(["--target", &self.address])
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -78,7 +84,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) {
         input.extend_from_slice(&buffer[..count]);
         if is_websocket {
             while let Some(text) = take_masked(&mut input) {
-                on_text(&mut stream, &text, state);
+                on_text(&mut stream, &text, state, fault);
             }
             continue;
         }
@@ -95,7 +101,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) {
                           Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
             let greeting = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.1\",\"activity_timeout\":120}"}"#;
             stream.write_all(answer.as_bytes()).unwrap();
-            stream.write_all(&frame(greeting)).unwrap();
+            for _ in 0..times(fault) {
+                stream.write_all(&frame(greeting)).unwrap();
+            }
             continue;
         }
         if head.starts_with("POST") {
@@ -106,14 +114,26 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) {
             if !length.is_some_and(is_whole) {
                 continue;
             }
-            let data = body
-                .split("\"data\":\"")
-                .nth(1)
-                .unwrap()
-                .split('"')
-                .next()
-                .unwrap();
-            publish(&mut state.lock().unwrap(), data, fault);
+            let string = |name: &str| {
+                let rest = body.split(name).nth(1).unwrap();
+                rest.split('"').next().unwrap()
+            };
+            let (channel, data) = (string("\"channels\":[\""), string("\"data\":\""));
+            let mut state = state.lock().unwrap();
+            publish(&mut state, channel, data, fault);
+            let is_tenth = state.published == 10 && data.starts_with('#');
+            match fault {
+                Fault::FallSilent if state.published >= 10 => {
+                    drop(state);
+                    thread::sleep(Duration::from_secs(60));
+                    return;
+                }
+                Fault::AnswerNonsense if is_tenth => {
+                    let _ = stream.write_all(&[0; 300]);
+                    return;
+                }
+                _ => {}
+            }
         }
         let status = if head.starts_with("POST") {
             "200 OK"
@@ -127,49 +147,83 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: Fault) {
     }
 }
 
-fn on_text(stream: &mut TcpStream, text: &str, state: &Mutex<State>) {
+fn times(fault: Fault) -> usize {
+    if fault == Fault::ConfirmTwice { 2 } else { 1 }
+}
+
+fn on_text(stream: &mut TcpStream, text: &str, state: &Mutex<State>, fault: Fault) {
     if text.contains("presence-") || text.contains("private-") {
         let error = r#"{"event":"pusher:error","data":{"code":4009,"message":"not here"}}"#;
-        stream.write_all(&frame(error)).unwrap();
+        let _ = stream.write_all(&frame(error));
+    } else if text.contains("pusher:ping") {
+        let _ = stream.write_all(&frame(r#"{"event":"pusher:pong","data":"{}"}"#));
     } else if text.contains("pusher:subscribe") {
         let answer =
             r#"{"event":"pusher_internal:subscription_succeeded","channel":"c","data":"{}"}"#;
-        stream.write_all(&frame(answer)).unwrap();
-        state
-            .lock()
-            .unwrap()
-            .subscribers
-            .push(stream.try_clone().unwrap());
+        let channel = text.split("\"channel\":\"").nth(1).unwrap();
+        let channel = channel.split('"').next().unwrap().to_owned();
+        let mut state = state.lock().unwrap();
+        for _ in 0..times(fault) {
+            let _ = stream.write_all(&frame(answer));
+        }
+        // Whoever asks twice is there once.
+        let Ok(from) = stream.peer_addr() else { return };
+        let is_there =
+            |(_, other): &(String, TcpStream)| other.peer_addr().is_ok_and(|a| a == from);
+        if !state.subscribers.iter().any(is_there) {
+            let stream = stream.try_clone().unwrap();
+            state.subscribers.push((channel, stream));
+        }
     }
 }
 
-/// The tenth of our events is lost or doubled, or comes behind the eleventh.
-fn publish(state: &mut State, data: &str, fault: Fault) {
+/// Something becomes of the tenth of our events, or behind it.
+fn publish(state: &mut State, channel: &str, data: &str, fault: Fault) {
     let event = format!(r#"{{"event":"load","channel":"c","data":"{data}"}}"#);
     if !data.starts_with('#') {
-        return send(state, &event);
+        return send(state, channel, &frame(&event));
     }
     state.published += 1;
     match (state.published, fault) {
         (10, Fault::Lose) => {}
         (10, Fault::Double) => {
-            send(state, &event);
-            send(state, &event);
+            send(state, channel, &frame(&event));
+            send(state, channel, &frame(&event));
         }
-        (10, Fault::Swap) => state.held = Some(event),
-        _ => send(state, &event),
+        (10, Fault::Swap) => state.held = Some((channel.to_owned(), event)),
+        (10, Fault::Misdirect) => {
+            let mut others: Vec<String> = state
+                .subscribers
+                .iter()
+                .map(|(other, _)| other.clone())
+                .collect();
+            others.retain(|other| other != channel && other.contains("fanout"));
+            send(state, &others[0], &frame(&event));
+        }
+        (10, Fault::SendNonsense) => send(state, channel, &[0xff; 40]),
+        (10, Fault::Complain) => {
+            let error = "{\"event\":\"pusher:error\",\"data\":{\"message\":\"\x1b[2J\"}}";
+            send(state, channel, &frame(&event));
+            send(state, channel, &frame(error));
+        }
+        _ => send(state, channel, &frame(&event)),
     }
     if state.published == 11
-        && let Some(event) = state.held.take()
+        && let Some((channel, event)) = state.held.take()
     {
-        send(state, &event);
+        send(state, &channel, &frame(&event));
+    }
+    if (state.published, fault) == (10, Fault::HangUp) {
+        for (_, stream) in state.subscribers.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }
 
-fn send(state: &mut State, event: &str) {
+fn send(state: &mut State, channel: &str, bytes: &[u8]) {
     state
         .subscribers
-        .retain_mut(|subscriber| subscriber.write_all(&frame(event)).is_ok());
+        .retain_mut(|(of, stream)| of != channel || stream.write_all(bytes).is_ok());
 }
 
 fn frame(text: &str) -> Vec<u8> {
@@ -260,6 +314,104 @@ fn a_swapped_event_is_found() {
         (0, 2),
         "{text}"
     );
+}
+
+/// The number in its channel may be just the one that the other channel waits for.
+#[test]
+fn an_event_that_comes_to_others_is_found() {
+    let liar = Liar::start(Fault::Misdirect);
+    let (code, text) = liar.run("fanout --subscribers 2 --channels 2 --rate 30");
+    assert_eq!(code, Some(3), "{text}");
+    let found = ["came to others", "deliveries lost", "came again"].map(|name| line(&text, name));
+    assert_eq!(found, [1, 1, 0], "{text}");
+}
+
+/// Nothing is owed to whoever is gone: a server must not get by with that.
+#[test]
+fn connections_that_a_server_ends_are_a_fault() {
+    let (code, text) = Liar::start(Fault::HangUp).fanout();
+    assert_eq!(code, Some(3), "{text}");
+    assert_eq!(line(&text, "connections that the server ended"), 2);
+    assert_eq!(line(&text, "deliveries lost"), 0);
+    assert!(
+        text.contains("2 times: the server ended the connection"),
+        "{text}"
+    );
+}
+
+/// Each of those that were due meanwhile is in the percentiles, with what was waited for it.
+#[test]
+fn publishes_that_are_never_answered_are_counted_with_those_behind_them() {
+    let (code, text) = Liar::start(Fault::FallSilent).fanout();
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(line(&text, "publishes without an answer"), 1);
+    assert_eq!(line(&text, "deliveries lost"), 0);
+    // The tenth itself, and the 20 of its second behind it.
+    let overdue = line(&text, "due and not done by the end");
+    assert!((20..=22).contains(&overdue), "{text}");
+    let row = "delivery of a publish";
+    let row = text
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(row));
+    // Two subscribers have half of all that was due, and wait for the other half.
+    let mut values = row.unwrap().split(' ').filter(|value| !value.is_empty());
+    let p90: f64 = values
+        .nth(1)
+        .unwrap()
+        .replace('\u{202f}', "")
+        .parse()
+        .unwrap();
+    let count: u64 = values.nth(3).unwrap().parse().unwrap();
+    assert!((60..=64).contains(&count), "{text}");
+    assert!(p90 > 1_000.0, "{text}");
+}
+
+#[test]
+fn an_answer_that_is_none_is_not_waited_for() {
+    let (code, text) = Liar::start(Fault::AnswerNonsense).fanout();
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(line(&text, "publishes without an answer"), 1);
+    assert!(
+        text.contains("1 times: publishing: an unreadable answer"),
+        "{text}"
+    );
+    assert!(line(&text, "publishes, rate") > 20, "{text}");
+}
+
+#[test]
+fn nonsense_ends_a_connection_and_not_the_run() {
+    let (code, text) = Liar::start(Fault::SendNonsense).fanout();
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("2 times: an unreadable frame"), "{text}");
+}
+
+#[test]
+fn errors_of_a_server_are_counted_and_command_no_terminal() {
+    let (code, text) = Liar::start(Fault::Complain).fanout();
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(line(&text, "errors from the server"), 2);
+    assert!(
+        text.contains("\u{fffd}[2J") && !text.contains('\x1b'),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_confirmed_twice_is_there_once() {
+    let liar = Liar::start(Fault::ConfirmTwice);
+    let scenarios = [
+        "fanout --subscribers 4 --rate 30",
+        "connect --levels 3,6 --settle-secs 0",
+        "churn --of connections --connections 3 --rate 20",
+        "churn --of rooms --connections 3 --rate 20",
+        "churn --of storm --connections 6 --observers 2 --calm-secs 0",
+        "publish --existing 1 --rate 20",
+    ];
+    for scenario in scenarios {
+        let (code, text) = liar.run(scenario);
+        assert_eq!(code, Some(0), "{scenario}: {text}");
+        assert!(!text.contains("ended early"), "{scenario}: {text}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Each scenario for a second against the floor, both as processes: that it runs, ends, reports,
 //! and finds nothing wrong where nothing is. Nothing here measures.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -260,6 +260,139 @@ fn an_interrupted_run_reports_what_it_has() {
         assert!(figure(&outcome, "deliveries") > 0.0);
         assert_eq!(figure(&outcome, "deliveries lost"), 0.0);
     }
+    std::fs::remove_file(json).unwrap();
+}
+
+/// While connecting, in the warm-up, in the measured span: it ends soon, and its figures are of what
+/// was.
+#[test]
+fn a_run_is_interrupted_at_any_moment() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let floor = Floor::start(&[]);
+    let moments = [
+        ("connect --levels 1000 --rate 10", "connecting", "0"),
+        ("fanout --subscribers 20", "warm-up", "600"),
+        ("publish", "warm-up", "600"),
+        ("chat --rooms 2 --members 3", "measured", "0"),
+        ("churn --of storm --connections 20", "measured", "0"),
+    ];
+    for (scenario, moment, warmup) in moments {
+        let json = temporary("json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command
+            .args(scenario.split(' '))
+            .args(["--target", &floor.address, "--secs", "600"])
+            .args(["--pid", &floor.child.id().to_string()])
+            .args(["--warmup-secs", warmup, "--json"])
+            .arg(&json)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The line about how it goes says where it is.
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let is_there = |line: io::Result<String>| line.unwrap().contains(moment);
+        assert!(said.any(is_there), "{scenario}: never {moment}");
+        let began = Instant::now();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = text(&output);
+        assert!(output.status.success(), "{scenario}: {text}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{scenario}");
+        assert!(text.contains("it was interrupted"), "{scenario}: {text}");
+        let is_measured = !text.contains("nothing was measured");
+        assert_eq!(is_measured, moment == "measured", "{scenario}: {text}");
+        let outcome: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        assert_eq!(outcome["has_failed"], false, "{scenario}");
+        std::fs::remove_file(json).unwrap();
+    }
+}
+
+/// Told to stop, workers measure no longer, but may wait for what is owed: that time is in no rate.
+#[test]
+fn the_rate_of_an_interrupted_run_is_of_the_time_until_then() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let floor = Floor::start(&[]);
+    let json = temporary("json");
+    let mut command = floor.command("fanout --subscribers 10 --rate 100 --stalled 1", "600");
+    command.args(["--tail-secs", "6", "--json"]).arg(&json);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("measured")));
+    std::thread::sleep(Duration::from_secs(1));
+    // The floor never ends the one that does not read, and so it is waited for to the last.
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    let outcome: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    std::fs::remove_file(json).unwrap();
+    let rate = figure(&outcome, "publishes, rate");
+    assert!((90.0..110.0).contains(&rate), "{rate}");
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_leaves_the_figures_so_far() {
+    let mut floor = Floor::start(&[]);
+    for scenario in [
+        "fanout --subscribers 20 --rate 100 --probes --probe-ms 50",
+        "chat --rooms 2 --members 3 --rate 100",
+    ] {
+        let json = temporary("json");
+        let mut command = floor.command(scenario, "3");
+        command.args(["--tail-secs", "1", "--json"]).arg(&json);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().contains("measured")));
+        std::thread::sleep(Duration::from_secs(1));
+        floor = {
+            drop(floor);
+            Floor::start(&[])
+        };
+        let output = child.wait_with_output().unwrap();
+        let text = text(&output);
+        assert_eq!(output.status.code(), Some(3), "{scenario}: {text}");
+        assert!(text.contains("connections that the server ended"), "{text}");
+        assert!(
+            text.contains("there is none of that number (any more)"),
+            "{scenario}: {text}"
+        );
+        let outcome: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        std::fs::remove_file(json).unwrap();
+        assert!(figure(&outcome, "deliveries checked") > 100.0);
+        assert!(figure(&outcome, "connections that the server ended") > 0.0);
+        let timeline = outcome["timeline"].as_array().unwrap();
+        assert!(timeline.len() > 1, "{timeline:?}");
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_found_out_before_the_run() {
+    let floor = Floor::start(&[]);
+    let began = Instant::now();
+    let mut command = floor.command("fanout --json /nowhere/at/all.json", "600");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("error: /nowhere/at/all.json: "));
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn whoever_reads_no_tables_has_the_report_all_the_same() {
+    let floor = Floor::start(&[]);
+    let json = temporary("json");
+    let mut command = floor.command("publish --rate 100 --quiet", "1");
+    command.arg("--json").arg(&json).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(text(&output), "");
     std::fs::remove_file(json).unwrap();
 }
 

@@ -238,19 +238,15 @@ impl Load for Chat {
                 self.heard[heard..heard + self.size].fill(0);
                 crowd.meter.time(Span::Join, member.due);
                 crowd.meter.count(Count::Joined, 1);
-                crowd.ready(who);
-                self.not_ready -= usize::from(is_first && self.not_ready > 0);
+                let is_new = crowd.ready(who);
+                self.not_ready -= usize::from(is_first && is_new);
             }
             Notice::MemberAdded | Notice::MemberRemoved if member.state == State::In => {
                 let is_added = *notice == Notice::MemberAdded;
                 member.roster += if is_added { 1 } else { -1 };
                 crowd.meter.count(Count::Members, 1);
             }
-            Notice::Error(text) => {
-                self.rejected += 1;
-                crowd.meter.count(Count::Rejected, 1);
-                crowd.meter.blame(text);
-            }
+            Notice::Error(_) => self.rejected += 1,
             _ => {}
         }
     }
@@ -258,7 +254,10 @@ impl Load for Chat {
     fn on_event(&mut self, crowd: &mut Crowd, who: Who, stamp: Stamp) {
         let member = &mut self.members[who.nth];
         let from = (stamp.stream as usize).wrapping_sub(who.nth / self.size * self.size);
-        if member.state != State::In || from >= self.size {
+        if from >= self.size {
+            return crowd.meter.count(Count::Misrouted, 1);
+        }
+        if member.state != State::In {
             return;
         }
         let is_own = stamp.stream as usize == who.nth;
@@ -316,9 +315,12 @@ impl Load for Chat {
             let Some(due) = take_due(&mut self.sends, now) else {
                 break;
             };
-            if let Some(nth) = self.take_present(self.next_sender) {
-                self.next_sender = nth + 1;
-                self.send(crowd, nth, due);
+            match self.take_present(self.next_sender) {
+                Some(nth) => {
+                    self.next_sender = nth + 1;
+                    self.send(crowd, nth, due);
+                }
+                None => crowd.meter.count(Count::Overdue, 1),
             }
         }
         for _ in 0..BURST_MAX {

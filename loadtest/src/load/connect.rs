@@ -73,8 +73,7 @@ impl Load for Connect {
 
     fn on_notice(&mut self, crowd: &mut Crowd, who: Who, notice: &Notice<'_>) {
         if let Notice::Subscribed { .. } = notice {
-            crowd.ready(who);
-            self.ready += 1;
+            self.ready += usize::from(crowd.ready(who));
         }
     }
 

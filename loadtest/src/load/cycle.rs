@@ -15,8 +15,9 @@ pub(super) struct Cycle {
     group: u8,
     share: Share,
     channels: Channels,
-    /// Numbers of connections that are not there now.
+    /// Numbers of connections that are not there now, and how many there are in all.
     idle: Vec<usize>,
+    places: usize,
     rate: Option<f64>,
     table: Option<Timetable>,
     until: Nanos,
@@ -36,6 +37,7 @@ impl Cycle {
             share: plan.share,
             channels,
             idle: (0..plan.share.count(at_once.into())).rev().collect(),
+            places: plan.share.count(at_once.into()),
             rate,
             table: None,
             until: 0,
@@ -111,6 +113,20 @@ impl Load for Cycle {
                 }
                 now
             }
+        }
+    }
+
+    /// Those that were under way at the end are waited for, or the slowest would go unseen.
+    fn is_settled(&self, _crowd: &Crowd) -> bool {
+        self.idle.len() == self.places
+    }
+
+    fn give_up(&mut self, crowd: &mut Crowd) {
+        for due in crowd.dues(self.group) {
+            crowd.meter.overdue(Span::Cycle, due);
+        }
+        if let Some(table) = &self.table {
+            crowd.meter.overdue_all(Span::Cycle, table, self.until, 1);
         }
     }
 }

@@ -24,7 +24,8 @@ use crate::stamp::Stamp;
 
 /// Requests under way on the publishing connection, at most.
 const PIPELINE: usize = 256;
-/// How long answers are waited for after the end.
+/// How long answers are waited for after the end, and half of what there is for all that is owed at
+/// most.
 const ANSWERS_MAX: Nanos = 5 * SECOND;
 
 pub(super) struct Fanout {
@@ -202,12 +203,12 @@ impl Publishing {
             number: channel.published,
             due,
         };
-        let request = self
-            .signer
-            .publish(&name(number), &stamp.text(options.bytes as usize));
         if !self.publishers.iter().all(Publisher::has_room) {
             return false;
         }
+        let request = self
+            .signer
+            .publish(&name(number), &stamp.text(options.bytes as usize));
         for publisher in &mut self.publishers {
             publisher.publish(self.issued, due, &request);
         }
@@ -226,6 +227,7 @@ impl Publishing {
     fn take_answers(&mut self, crowd: &mut Crowd, channels: u32) {
         let answers = self.answers.iter_mut().enumerate();
         let answers = answers.flat_map(|(n, answers)| answers.drain(..).map(move |a| (n, a)));
+        let answers: Vec<(usize, Answered)> = answers.collect();
         for (listener, answer) in answers {
             match answer.status {
                 Some(200 | 202) => {
@@ -244,13 +246,24 @@ impl Publishing {
                 // It may have been accepted, and what of it comes is not missed.
                 None => crowd.meter.count(Count::Unanswered, 1),
             }
-            if self.refused.insert(answer.id) {
-                let number = (answer.id % u64::from(channels)) as usize;
-                let channel = &mut self.channels[number];
-                channel.refused += 1;
-                self.owed -= channel.live;
-            }
+            self.forgive(answer.id, channels);
         }
+    }
+
+    /// A publish is owed to nobody.
+    fn forgive(&mut self, id: u64, channels: u32) {
+        if self.refused.insert(id) {
+            let channel = &mut self.channels[(id % u64::from(channels)) as usize];
+            channel.refused += 1;
+            self.owed -= channel.live;
+        }
+    }
+
+    /// What has no answer by now will have none: it may have been accepted, or not.
+    fn forgive_unanswered(&mut self, channels: u32) {
+        let unanswered = self.publishers.iter().flat_map(Publisher::unanswered);
+        let ids: Vec<u64> = unanswered.map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.forgive(id, channels));
     }
 
     fn flush(&mut self, crowd: &mut Crowd) {
@@ -287,7 +300,9 @@ impl Load for Fanout {
         if !matches!(notice, Notice::Subscribed { .. }) {
             return;
         }
-        crowd.ready(who);
+        if !crowd.ready(who) {
+            return;
+        }
         let began = self.schedule.until > 0;
         match self.subscribers.get_mut(who.nth) {
             Some(subscriber) => {
@@ -302,9 +317,13 @@ impl Load for Fanout {
     }
 
     fn on_event(&mut self, crowd: &mut Crowd, who: Who, stamp: Stamp) {
+        let channel = self.channel(who.nth);
         let Some(subscriber) = self.subscribers.get_mut(who.nth) else {
             return;
         };
+        if stamp.stream != channel {
+            return crowd.meter.count(Count::Misrouted, 1);
+        }
         match subscriber.sequence.take(stamp.number) {
             Arrival::Again => return crowd.meter.count(Count::Repeated, 1),
             Arrival::Late => crowd.meter.count(Count::Reordered, 1),
@@ -341,6 +360,7 @@ impl Load for Fanout {
         } else if was_ready {
             self.stalled[who.nth - self.subscribers.len()] = None;
             self.stalled_ended += u64::from(began);
+            crowd.meter.count(Count::Shed, u64::from(began));
         }
         if !began {
             self.not_ready += usize::from(was_ready);
@@ -466,10 +486,12 @@ impl Load for Fanout {
         let now = crate::clock::now();
         let until = self.schedule.until;
         let has_ended = until > 0 && now >= until;
-        let is_answered = publishing.flying() == 0 || now >= until + ANSWERS_MAX;
+        let answers_max = ANSWERS_MAX.min(self.schedule.tail / 2);
+        let is_answered = publishing.flying() == 0 || now >= until + answers_max;
         if !has_ended || !is_answered || std::mem::replace(&mut publishing.is_told, true) {
             return None;
         }
+        publishing.forgive_unanswered(self.options.channels);
         let accepted = publishing.channels.iter().map(|c| c.published - c.refused);
         Some(accepted.collect())
     }
@@ -492,6 +514,25 @@ impl Load for Fanout {
     fn is_settled(&self, _crowd: &Crowd) -> bool {
         let stalled_ended = self.stalled_ended == self.stalled.len() as u64;
         self.owed_here.is_some_and(|owed| owed <= 0) && stalled_ended
+    }
+
+    fn give_up(&mut self, crowd: &mut Crowd) {
+        let Some(publishing) = &self.publishing else {
+            return;
+        };
+        for (_, due) in publishing.publishers.iter().flat_map(Publisher::unanswered) {
+            crowd.meter.count(Count::Unanswered, 1);
+            crowd.meter.overdue(Span::Answer, due);
+        }
+        let is_endless = self.options.publishes.is_none();
+        if let Some(table) = publishing.table.as_ref().filter(|_| is_endless) {
+            // Whoever was to get them has not.
+            let until = self.schedule.until;
+            let live: i64 = publishing.channels.iter().map(|c| c.live).sum();
+            let each = live / publishing.channels.len() as i64;
+            let each = u64::try_from(each).unwrap_or(0);
+            crowd.meter.overdue_all(Span::Delivery, table, until, each);
+        }
     }
 
     fn harvest(&self, harvest: &mut Harvest) {

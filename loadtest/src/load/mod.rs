@@ -78,6 +78,9 @@ pub(crate) trait Load {
         true
     }
 
+    /// The worker ends: what is not done by now will not be, and has taken this long at least.
+    fn give_up(&mut self, _crowd: &mut Crowd) {}
+
     /// Adds what only the load knows.
     fn harvest(&self, _harvest: &mut Harvest) {}
 }

@@ -140,8 +140,7 @@ impl Load for Publish {
         if let Notice::Subscribed { .. } = notice {
             self.waiting[who.nth] = self.waiting[who.nth].saturating_sub(1);
             if self.waiting[who.nth] == 0 {
-                crowd.ready(who);
-                self.not_ready -= 1;
+                self.not_ready -= usize::from(crowd.ready(who));
             }
         }
     }
@@ -199,6 +198,16 @@ impl Load for Publish {
 
     fn is_settled(&self, _crowd: &Crowd) -> bool {
         self.publisher.flying() == 0
+    }
+
+    fn give_up(&mut self, crowd: &mut Crowd) {
+        for (_, due) in self.publisher.unanswered() {
+            crowd.meter.count(Count::Unanswered, 1);
+            crowd.meter.overdue(Span::Answer, due);
+        }
+        if let Some(table) = &self.table {
+            crowd.meter.overdue_all(Span::Answer, table, self.until, 1);
+        }
     }
 
     fn harvest(&self, harvest: &mut Harvest) {

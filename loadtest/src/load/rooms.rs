@@ -41,7 +41,13 @@ impl Rooms {
             group,
             share: plan.share,
             channels: Channels::new("room", options.kind, options.channels.max(2), plan),
-            places: vec![Place::default(); count],
+            places: vec![
+                Place {
+                    due: NEVER,
+                    ..Place::default()
+                };
+                count
+            ],
             ready: 0,
             idle: VecDeque::new(),
             rate: options.rate,
@@ -86,29 +92,28 @@ impl Load for Rooms {
     }
 
     fn on_notice(&mut self, crowd: &mut Crowd, who: Who, notice: &Notice<'_>) {
-        match notice {
-            Notice::Subscribed { .. } => {
-                let due = std::mem::replace(&mut self.places[who.nth].due, NEVER);
-                if due == NEVER {
-                    crowd.ready(who);
-                    self.ready += 1;
-                } else {
-                    crowd.meter.time(Span::Switch, due);
-                    crowd.meter.count(Count::Switched, 1);
-                }
-                self.idle.push_back(who.nth as u32);
-            }
-            Notice::Error(text) => {
-                crowd.meter.count(Count::Rejected, 1);
-                crowd.meter.blame(text);
-            }
-            _ => {}
+        if !matches!(notice, Notice::Subscribed { .. }) {
+            return;
         }
+        let due = std::mem::replace(&mut self.places[who.nth].due, NEVER);
+        if due != NEVER {
+            crowd.meter.time(Span::Switch, due);
+            crowd.meter.count(Count::Switched, 1);
+        } else if crowd.ready(who) {
+            self.ready += 1;
+        } else {
+            return;
+        }
+        self.idle.push_back(who.nth as u32);
     }
 
     fn on_lost(&mut self, crowd: &mut Crowd, who: Who, was_ready: bool) {
         self.ready -= usize::from(was_ready);
         self.idle.retain(|&nth| nth as usize != who.nth);
+        let due = std::mem::replace(&mut self.places[who.nth].due, NEVER);
+        if due != NEVER {
+            crowd.meter.overdue(Span::Switch, due);
+        }
         crowd.want_again(who);
     }
 
@@ -139,5 +144,19 @@ impl Load for Rooms {
             self.change(crowd, nth, due);
         }
         now
+    }
+
+    /// Those that were under way at the end are waited for, or the slowest would go unseen.
+    fn is_settled(&self, _crowd: &Crowd) -> bool {
+        self.places.iter().all(|place| place.due == NEVER)
+    }
+
+    fn give_up(&mut self, crowd: &mut Crowd) {
+        for place in self.places.iter().filter(|place| place.due != NEVER) {
+            crowd.meter.overdue(Span::Switch, place.due);
+        }
+        if let Some(table) = &self.table {
+            crowd.meter.overdue_all(Span::Switch, table, self.until, 1);
+        }
     }
 }

@@ -61,7 +61,9 @@ impl Load for Storm {
         if !matches!(notice, Notice::Subscribed { .. }) {
             return;
         }
-        crowd.ready(who);
+        if !crowd.ready(who) {
+            return;
+        }
         self.slots[who.nth] = Some(who.slot);
         self.ready += 1;
         if self.began.is_some() {

@@ -487,7 +487,7 @@ mod tests {
 
     fn outcome() -> Outcome {
         let mut latencies = Latencies::new();
-        (1..1_000).for_each(|n| latencies.add(n * 10_000));
+        (1..1_000).for_each(|n| latencies.add(n * 10_000, 1));
         let mut outcome = Outcome::new("fanout", "loadtest fanout <x>");
         outcome.saturated = "neither".to_owned();
         outcome.figure("Work", "deliveries, rate", 1_000.0, "/s");

@@ -144,7 +144,7 @@ mod tests {
     fn a_table_says_what_was_found_and_what_is_wrong() {
         let mut outcome = Outcome::new("test", "loadtest test");
         let mut latencies = Latencies::new();
-        latencies.add(2_000_000);
+        latencies.add(2_000_000, 1);
         outcome.saturated = "neither".to_owned();
         outcome.notes.push("The target lacks GET /up".to_owned());
         outcome.figure("Server CPU", "load", 0.25, "cores");
