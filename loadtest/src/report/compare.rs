@@ -173,7 +173,7 @@ fn page_of(a: &Outcome, b: &Outcome) -> String {
     page::section(&mut body, "Latency", &page::percentiles(&runs));
     page::section(&mut body, "Over time", &page::timelines(&runs));
     page::section(&mut body, "Memory", &page::memory(&runs));
-    let mut table = String::from("<table>");
+    let mut table = String::from("<div class=\"scroll\"><table>");
     let mut last = None;
     for row in rows(a, b) {
         if last.as_ref() != Some(&row.group) {
@@ -196,7 +196,7 @@ fn page_of(a: &Outcome, b: &Outcome) -> String {
             values.concat()
         );
     }
-    page::section(&mut body, "Figures", &(table + "</table>"));
+    page::section(&mut body, "Figures", &(table + "</table></div>"));
     page::frame(&title, &body)
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::outcome::{Moment, Outcome, Percentiles};
-use crate::report::plot::{Plot, Scale, Series, Unit, escaped, nines};
+use crate::report::plot::{HALF, Plot, Scale, Series, Unit, WHOLE, escaped, nines};
 use crate::report::text::{Rounded, shown};
 
 /// Lines of one plot, at most: more say nothing.
@@ -43,9 +43,13 @@ pub(super) fn frame(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n\
-         <style>\n{}</style>\n<body>\n{body}</body>\n</html>\n",
+         <style>\n{}</style>\n<body>\n{body}\
+         <footer>loadtest {}, the load generator of shardcast. Any server of the Pusher Channels \
+         protocol can be measured with it, and each figure set beside what the kernel of the same \
+         machine charges.</footer>\n</body>\n</html>\n",
         escaped(title),
         include_str!("page.css"),
+        env!("CARGO_PKG_VERSION"),
     )
 }
 
@@ -76,12 +80,23 @@ pub(super) fn head(body: &mut String, title: &str, outcome: &Outcome) {
 
 pub(super) fn verdict(body: &mut String, outcome: &Outcome) {
     let faults = outcome.faults();
-    let class = if faults.is_empty() {
-        "verdict"
-    } else {
-        "verdict bad"
+    let class = match (faults.is_empty(), outcome.has_failed) {
+        (true, false) => "verdict good",
+        _ => "verdict bad",
     };
     let _ = write!(body, "<div class=\"{class}\">");
+    let checked = outcome
+        .figures
+        .iter()
+        .find(|f| f.name == "deliveries checked");
+    if let Some(checked) = checked.filter(|_| faults.is_empty()) {
+        let _ = write!(
+            body,
+            "<p class=\"good\">{} deliveries, each known by its number: none lost, repeated, out of \
+             order or misdirected.</p>",
+            Rounded(checked.value)
+        );
+    }
     for fault in faults {
         let _ = write!(
             body,
@@ -123,13 +138,33 @@ fn tiles(body: &mut String, outcome: &Outcome) {
             ));
         }
     }
+    let storm = outcome
+        .latencies
+        .iter()
+        .find(|row| row.name.starts_with("storm, "));
+    if let Some(longest) = storm.and_then(|row| row.quantile(1.0)) {
+        let value = format!("{} ms", Rounded(longest));
+        tiles.push((
+            value,
+            "until all are back from a storm, the longest".to_owned(),
+        ));
+    }
+    // Where nothing else was done, connecting is the work.
+    let last = |name: &str| outcome.figures.iter().rfind(|figure| figure.name == name);
+    if rate.is_none()
+        && let Some(rate) = last("connected and subscribed")
+    {
+        let name = "connected and subscribed a second".to_owned();
+        tiles.insert(0, (Rounded(rate.value).to_string(), name));
+    }
     let each = outcome
         .figures
         .iter()
         .find(|f| f.group == "Server CPU" && f.name.starts_with("each "));
-    if let Some(each) = each {
+    if let Some(each) = each.or_else(|| last("server CPU, each connection")) {
         let value = format!("{} {}", Rounded(each.value), each.unit.replace("us", "µs"));
-        tiles.push((value, format!("server CPU, {}", each.name)));
+        let name = each.name.trim_start_matches("server CPU, ");
+        tiles.push((value, format!("server CPU, {name}")));
     }
     let slope = outcome
         .figures
@@ -207,28 +242,34 @@ pub(super) fn percentiles(runs: &[(&str, &Outcome)]) -> String {
         }
         _ => first.latencies.iter().map(|row| row.name.clone()).collect(),
     };
-    let plots = groups.into_iter().zip(&titles).map(|(mut series, title)| {
-        series.truncate(LINES_MAX);
-        Plot {
-            title: &format!("{title}, ms"),
-            x_label: "share of all that was as fast",
-            x: Scale::Nines,
-            y: Scale::Log,
-            y_unit: Unit::Plain,
-            series,
-            shaded: Vec::new(),
-            x_max: 0.0,
-        }
-        .svg()
-    });
+    let mut plots: Vec<Plot> = groups
+        .into_iter()
+        .zip(titles)
+        .map(|(mut series, title)| {
+            series.truncate(LINES_MAX);
+            Plot {
+                title: format!("{title}, ms"),
+                x_label: "share of all that was as fast",
+                x: Scale::Nines,
+                y: Scale::Log,
+                y_unit: Unit::Plain,
+                series,
+                shaded: Vec::new(),
+                x_max: 0.0,
+            }
+        })
+        .collect();
+    // What the run is about, then what others noticed.
+    plots.sort_by_key(|plot| plot.title.starts_with("Probes"));
     in_plots(plots)
 }
 
 fn percentile_series(row: &Percentiles, name: &str, colour: usize, is_dashed: bool) -> Series {
-    let points = row
-        .at
-        .iter()
-        .map(|&(quantile, ms)| (nines(quantile, row.count), ms.max(1e-3)));
+    // A quantile beyond what so few values can tell is their largest, which is there by itself.
+    let most = nines(1.0, row.count);
+    let is_told = |quantile: f64| quantile == 1.0 || nines(quantile, row.count) < most;
+    let points = row.at.iter().filter(|(quantile, _)| is_told(*quantile));
+    let points = points.map(|&(quantile, ms)| (nines(quantile, row.count), ms.max(1e-3)));
     Series {
         name: name.to_owned(),
         colour,
@@ -302,51 +343,49 @@ pub(super) fn timelines(runs: &[(&str, &Outcome)]) -> String {
         .iter()
         .filter_map(|(_, outcome)| outcome.timeline.last());
     let x_max = ends.map(|moment| moment.at).fold(0.0, f64::max);
-    let svgs = plots.into_iter().map(|(title, y, y_unit, quantities)| {
-        let series = runs.iter().enumerate().flat_map(|(n, (label, outcome))| {
-            quantities
-                .iter()
-                .enumerate()
-                .filter_map(move |(q, (name, quantity))| {
-                    let points = outcome.timeline.iter();
-                    let points: Vec<_> =
-                        points.filter_map(|m| Some((m.at, quantity(m)?))).collect();
-                    let is_single = runs.len() == 1;
-                    (!points.is_empty()).then(|| Series {
-                        name: [*label, *name].join(" ").trim().to_owned(),
-                        colour: if is_single { q } else { n },
-                        is_dashed: !is_single && q == 1,
-                        has_dots: false,
-                        points,
+    let plots = plots
+        .into_iter()
+        .filter_map(|(title, y, y_unit, quantities)| {
+            let series = runs.iter().enumerate().flat_map(|(n, (label, outcome))| {
+                quantities
+                    .iter()
+                    .enumerate()
+                    .filter_map(move |(q, (name, quantity))| {
+                        let points = outcome.timeline.iter();
+                        let points: Vec<_> =
+                            points.filter_map(|m| Some((m.at, quantity(m)?))).collect();
+                        let is_single = runs.len() == 1;
+                        (!points.is_empty()).then(|| Series {
+                            name: [*label, *name].join(" ").trim().to_owned(),
+                            colour: if is_single { q } else { n },
+                            is_dashed: !is_single && q == 1,
+                            has_dots: false,
+                            points,
+                        })
                     })
-                })
+            });
+            let series: Vec<Series> = series.collect();
+            // A line of nothing but 0 says nothing that the tables do not.
+            let is_nothing = title.starts_with("Errors")
+                && series
+                    .iter()
+                    .all(|s| s.points.iter().all(|(_, y)| *y == 0.0));
+            (!is_nothing).then(|| Plot {
+                title: title.to_owned(),
+                x_label: if shaded.is_empty() {
+                    "seconds"
+                } else {
+                    "seconds; shaded: not measured"
+                },
+                x: Scale::Linear,
+                y,
+                y_unit,
+                series,
+                shaded: shaded.clone(),
+                x_max,
+            })
         });
-        let series: Vec<Series> = series.collect();
-        // A line of nothing but 0 says nothing that the tables do not.
-        let is_nothing = title.starts_with("Errors")
-            && series
-                .iter()
-                .all(|s| s.points.iter().all(|(_, y)| *y == 0.0));
-        if is_nothing {
-            return String::new();
-        }
-        Plot {
-            title,
-            x_label: if shaded.is_empty() {
-                "seconds"
-            } else {
-                "seconds; shaded: not measured"
-            },
-            x: Scale::Linear,
-            y,
-            y_unit,
-            series,
-            shaded: shaded.clone(),
-            x_max,
-        }
-        .svg()
-    });
-    in_plots(svgs)
+    in_plots(plots.collect())
 }
 
 /// Spans that no figure is made of.
@@ -389,7 +428,7 @@ pub(super) fn memory(runs: &[(&str, &Outcome)]) -> String {
         })
     });
     let plot = Plot {
-        title: "Memory of the server",
+        title: "Memory of the server".to_owned(),
         x_label: "connections",
         x: Scale::Linear,
         y: Scale::Linear,
@@ -398,17 +437,23 @@ pub(super) fn memory(runs: &[(&str, &Outcome)]) -> String {
         shaded: Vec::new(),
         x_max: 0.0,
     };
-    in_plots([plot.svg()].into_iter())
+    in_plots(vec![plot])
 }
 
-fn in_plots(plots: impl Iterator<Item = String>) -> String {
-    let plots: String = plots
-        .filter(|plot| !plot.is_empty())
-        .map(|plot| plot + "\n")
-        .collect();
-    match plots.is_empty() {
-        true => plots,
-        false => format!("<div class=\"plots\">\n{plots}</div>\n"),
+/// Two in a row; the last of an odd number has a row for itself.
+fn in_plots(mut plots: Vec<Plot>) -> String {
+    plots.retain(Plot::has_points);
+    let count = plots.len();
+    let svgs = plots.iter().enumerate().map(|(nth, plot)| {
+        let is_alone = nth + 1 == count && count % 2 == 1;
+        plot.svg(if is_alone { WHOLE } else { HALF }) + "\n"
+    });
+    match count {
+        0 => String::new(),
+        _ => format!(
+            "<div class=\"plots\">\n{}</div>\n",
+            svgs.collect::<String>()
+        ),
     }
 }
 
@@ -421,8 +466,10 @@ fn latency_table(outcome: &Outcome) -> String {
         .iter()
         .map(|head| format!("<th class=\"n\">{head}</th>"))
         .collect();
-    let mut table = format!("<table><tr><th>Milliseconds</th>{heads}</tr>");
-    for row in &outcome.latencies {
+    let mut table = format!("<div class=\"scroll\"><table><tr><th>Milliseconds</th>{heads}</tr>");
+    let mut rows: Vec<&Percentiles> = outcome.latencies.iter().collect();
+    rows.sort_by_key(|row| row.group.starts_with("Probes"));
+    for row in rows {
         let name = match row.group.starts_with("Probes") {
             true => format!("{}: {}", row.group, row.name),
             false => row.name.clone(),
@@ -443,7 +490,7 @@ fn latency_table(outcome: &Outcome) -> String {
             .collect();
         let _ = write!(table, "<tr><td>{}</td>{values}</tr>", escaped(&name));
     }
-    table + "</table>"
+    table + "</table></div>"
 }
 
 fn groups(outcome: &Outcome) -> String {
@@ -515,11 +562,29 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}");
         }
+        assert!(!page.contains("none lost"), "two are");
         for part in ["<script", "http://", "https://", "src=", "@import", "url("] {
             assert!(!page.contains(part), "{part}");
         }
+        let mut faultless = outcome();
+        faultless.figures[1].value = 0.0;
+        faultless.figure("Accounting", "deliveries checked", 1_000.0, "");
+        let text = "1\u{202f}000 deliveries, each known by its number: none lost";
+        assert!(page_of(&faultless).contains(text));
         assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    }
+
+    #[test]
+    fn a_line_of_percentiles_has_one_end() {
+        let mut latencies = Latencies::new();
+        (1..=10).for_each(|n| latencies.add(n * 1_000_000, 1));
+        let mut outcome = Outcome::new("fanout", "");
+        outcome.latency("Latency", "delivery", &latencies);
+        let line = percentile_series(&outcome.latencies[0], "", 0, false).points;
+        // 0, 25, 50, 75 % and the largest: 90 % and what is beyond are the largest of ten.
+        assert_eq!(line.len(), 5, "{line:?}");
+        assert!((line[4].0 - 1.0).abs() < 1e-9 && (line[4].1 - 10.0).abs() < 0.1);
     }
 
     #[test]

@@ -217,7 +217,7 @@ pub(crate) fn page_of(found: &Found) -> String {
     let about =
         "<p class=\"meta\">A dot for each pair, a line at the median: a as a multiple of b.</p>";
     page::section(&mut body, "Ratios", &format!("{about}{}", strips(&rows)));
-    let mut table = String::from("<table>");
+    let mut table = String::from("<div class=\"scroll\"><table>");
     let mut last = None;
     for ratios in &found.ratios {
         if last != Some(&ratios.group) {
@@ -255,7 +255,7 @@ pub(crate) fn page_of(found: &Found) -> String {
     page::section(
         &mut body,
         "All figures: medians, and ratios",
-        &(table + "</table>"),
+        &(table + "</table></div>"),
     );
     page::frame(&title, &body)
 }

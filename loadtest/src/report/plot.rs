@@ -5,13 +5,19 @@ use std::fmt::Write;
 
 use crate::report::text::{Bytes, Rounded};
 
-const WIDTH: f64 = 460.0;
+/// Of half a page, and of a whole one.
+pub(super) const HALF: f64 = 460.0;
+pub(super) const WHOLE: f64 = 960.0;
 const HEIGHT: f64 = 230.0;
 /// Around the area where things are drawn.
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 34.0;
+/// Of a row of the legend beyond the first.
+const LEGEND_ROW: f64 = 15.0;
+/// Points of a line that say what they are when pointed at; of longer lines some do.
+const TOLD_MAX: usize = 240;
 
 /// How values become places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +35,10 @@ pub(super) enum Unit {
     Bytes,
 }
 
-/// One plot. It is wider than high, and half as wide as the page.
-pub(super) struct Plot<'a> {
-    pub(super) title: &'a str,
-    pub(super) x_label: &'a str,
+/// One plot. It is wider than high.
+pub(super) struct Plot {
+    pub(super) title: String,
+    pub(super) x_label: &'static str,
     pub(super) x: Scale,
     pub(super) y: Scale,
     pub(super) y_unit: Unit,
@@ -206,9 +212,14 @@ fn trimmed(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-impl Plot<'_> {
+impl Plot {
+    /// Whether there is something to show.
+    pub(super) fn has_points(&self) -> bool {
+        self.series.iter().any(|series| !series.points.is_empty())
+    }
+
     /// The SVG, or nothing if there is nothing to show.
-    pub(super) fn svg(&self) -> String {
+    pub(super) fn svg(&self, whole_width: f64) -> String {
         let points = || self.series.iter().flat_map(|series| &series.points);
         if points().next().is_none() {
             return String::new();
@@ -223,20 +234,25 @@ impl Plot<'_> {
         ) else {
             return String::new();
         };
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let legend = self.legend(whole_width);
+        let rows = legend.iter().map(|(_, row)| *row).max().unwrap_or(0);
+        let more = f64::from(rows) * LEGEND_ROW;
+        let (top, height) = (TOP + more, HEIGHT + more);
+        let (right, bottom) = (whole_width - RIGHT, height - BOTTOM);
         let at_x = |value: f64| LEFT + x.place(value) * (right - LEFT);
-        let at_y = |value: f64| bottom - y.place(value) * (bottom - TOP);
+        let at_y = |value: f64| bottom - y.place(value) * (bottom - top);
+        let class = if whole_width > HALF { "wide" } else { "half" };
         let mut svg = format!(
-            r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><text class="title" x="4" y="14">{title}</text>"#,
-            title = escaped(self.title),
+            r#"<svg class="{class}" viewBox="0 0 {whole_width} {height}" role="img" aria-label="{title}"><text class="title" x="4" y="14">{title}</text>"#,
+            title = escaped(&self.title),
         );
         for &(from, to) in &self.shaded {
             let (from, to) = (at_x(from.max(x.min)), at_x(to.min(x.max)));
             if to > from {
-                let (width, height) = (to - from, bottom - TOP);
+                let (width, height) = (to - from, bottom - top);
                 let _ = write!(
                     svg,
-                    r#"<rect class="shade" x="{from:.1}" y="{TOP}" width="{width:.1}" height="{height:.1}"/>"#
+                    r#"<rect class="shade" x="{from:.1}" y="{top}" width="{width:.1}" height="{height:.1}"/>"#
                 );
             }
         }
@@ -251,9 +267,14 @@ impl Plot<'_> {
         }
         for &tick in &x.ticks {
             let (place, label) = (at_x(tick), x.label(tick, Unit::Plain));
+            // One at the edge would leave the picture.
+            let (anchor, text) = match place + label_width(&label) / 2.0 > whole_width {
+                true => ("end", whole_width),
+                false => ("middle", place),
+            };
             let _ = write!(
                 svg,
-                r#"<line class="axis" x1="{place:.1}" x2="{place:.1}" y1="{bottom}" y2="{:.1}"/><text class="tick" text-anchor="middle" x="{place:.1}" y="{:.1}">{label}</text>"#,
+                r#"<line class="axis" x1="{place:.1}" x2="{place:.1}" y1="{bottom}" y2="{:.1}"/><text class="tick" text-anchor="{anchor}" x="{text:.1}" y="{:.1}">{label}</text>"#,
                 bottom + 4.0,
                 bottom + 15.0,
             );
@@ -261,18 +282,76 @@ impl Plot<'_> {
         let _ = write!(
             svg,
             r#"<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/><text class="tick" text-anchor="end" x="{right}" y="{:.1}">{}</text>"#,
-            HEIGHT - 5.0,
+            height - 5.0,
             escaped(self.x_label),
         );
-        let mut legend_x = 4.0;
+        let is_alone = self.series.len() == 1 && self.y == Scale::Linear;
         for series in &self.series {
-            series.draw(&mut svg, &at_x, &at_y);
-            if self.series.len() > 1 {
-                series.legend(&mut svg, &mut legend_x);
+            if is_alone {
+                series.fill(&mut svg, &at_x, &at_y, bottom);
             }
+            series.draw(&mut svg, &at_x, &at_y);
+        }
+        for series in &self.series {
+            let step = series.points.len().div_ceil(TOLD_MAX).max(1);
+            for &(px, py) in series.points.iter().step_by(step) {
+                self.tell(&mut svg, series, (px, py), (at_x(px), at_y(py)));
+            }
+        }
+        for (series, (x, row)) in self.series.iter().zip(legend) {
+            series.name(&mut svg, x, 29.0 + f64::from(row) * LEGEND_ROW);
         }
         svg + "</svg>"
     }
+
+    /// Where the name of each series stands, and in which row; nowhere if there is one alone.
+    fn legend(&self, whole_width: f64) -> Vec<(f64, u32)> {
+        let (mut x, mut row) = (4.0, 0);
+        let places = self.series.iter().map(|series| {
+            let width = 20.0 + label_width(&series.name);
+            if x > 4.0 && x + width > whole_width {
+                (x, row) = (4.0, row + 1);
+            }
+            let place = (x, row);
+            x += width + 14.0;
+            place
+        });
+        match self.series.len() {
+            1 => Vec::new(),
+            _ => places.collect(),
+        }
+    }
+
+    /// What a point is, for whoever points at it.
+    fn tell(&self, svg: &mut String, series: &Series, (x, y): (f64, f64), at: (f64, f64)) {
+        if !(at.0.is_finite() && at.1.is_finite()) {
+            return;
+        }
+        let value = match self.y_unit {
+            Unit::Plain => Rounded(y).to_string(),
+            Unit::Bytes => Bytes(y).to_string(),
+        };
+        let place = match self.x {
+            Scale::Nines => format!("{} %", trimmed(100.0 - 100.0 * 10f64.powf(-x))),
+            _ => Rounded(x).to_string(),
+        };
+        let name = match series.name.as_str() {
+            "" => &self.title,
+            name => name,
+        };
+        let _ = write!(
+            svg,
+            r#"<circle class="told" cx="{:.1}" cy="{:.1}" r="6"><title>{}: {value} at {place}</title></circle>"#,
+            at.0,
+            at.1,
+            escaped(name),
+        );
+    }
+}
+
+/// About what a text takes at the size of ticks.
+fn label_width(text: &str) -> f64 {
+    text.chars().count() as f64 * 5.9
 }
 
 impl Series {
@@ -304,18 +383,42 @@ impl Series {
         }
     }
 
-    fn legend(&self, svg: &mut String, x: &mut f64) {
+    /// Shades what is below the line.
+    fn fill(
+        &self,
+        svg: &mut String,
+        at_x: &impl Fn(f64) -> f64,
+        at_y: &impl Fn(f64) -> f64,
+        bottom: f64,
+    ) {
+        let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
+        let places = self.points.iter().filter(finite);
+        let places: Vec<String> = places
+            .map(|&(x, y)| format!("{:.1},{:.1}", at_x(x), at_y(y)))
+            .collect();
+        let (Some(first), Some(last)) = (self.points.first(), self.points.last()) else {
+            return;
+        };
+        let _ = write!(
+            svg,
+            r#"<polygon class="{}" points="{:.1},{bottom} {} {:.1},{bottom}"/>"#,
+            self.class(),
+            at_x(first.0),
+            places.join(" "),
+            at_x(last.0),
+        );
+    }
+
+    fn name(&self, svg: &mut String, x: f64, y: f64) {
         let (class, dashes) = (self.class(), self.dashes());
         let _ = write!(
             svg,
-            r#"<line class="{class}"{dashes} x1="{:.1}" x2="{:.1}" y1="29" y2="29"/><text class="tick" x="{:.1}" y="32.5">{}</text>"#,
-            x,
-            *x + 16.0,
-            *x + 20.0,
+            r#"<line class="{class}"{dashes} x1="{x:.1}" x2="{:.1}" y1="{y}" y2="{y}"/><text class="tick" x="{:.1}" y="{}">{}</text>"#,
+            x + 16.0,
+            x + 20.0,
+            y + 3.5,
             escaped(&self.name),
         );
-        // About what a character takes at this size.
-        *x += 32.0 + self.name.chars().count() as f64 * 5.9;
     }
 
     fn class(&self) -> String {
@@ -350,7 +453,6 @@ pub(super) fn escaped(text: &str) -> String {
 pub(super) fn strips(rows: &[(String, Vec<f64>)]) -> String {
     const ROW: f64 = 26.0;
     const NAMES: f64 = 330.0;
-    const WHOLE: f64 = 960.0;
     if rows.is_empty() {
         return String::new();
     }
@@ -448,7 +550,7 @@ mod tests {
     #[test]
     fn a_plot_has_no_markup_of_its_data() {
         let plot = Plot {
-            title: "<a & b>",
+            title: "<a & b>".to_owned(),
             x_label: "s",
             x: Scale::Linear,
             y: Scale::Linear,
@@ -463,10 +565,43 @@ mod tests {
             shaded: vec![(0.0, 1.0)],
             x_max: 0.0,
         };
-        let svg = plot.svg();
+        let svg = plot.svg(HALF);
         assert!(
             svg.contains("&lt;a &amp; b&gt;") && !svg.contains("NaN"),
             "{svg}"
         );
+        assert!(svg.contains("<title>x: 3 at 2</title>"), "{svg}");
+    }
+
+    #[test]
+    fn a_legend_that_is_too_long_has_further_rows() {
+        let series = |name: &str| Series {
+            name: name.to_owned(),
+            colour: 0,
+            is_dashed: false,
+            has_dots: false,
+            points: vec![(0.0, 1.0)],
+        };
+        let plot = |names: &[&str]| Plot {
+            title: "t".to_owned(),
+            x_label: "",
+            x: Scale::Linear,
+            y: Scale::Linear,
+            y_unit: Unit::Plain,
+            series: names.iter().map(|name| series(name)).collect(),
+            shaded: Vec::new(),
+            x_max: 1.0,
+        };
+        let long = "the delivery of a client event";
+        let rows = |plot: Plot, width| -> Vec<u32> {
+            let places = plot.legend(width).into_iter();
+            places.map(|(_, row)| row).collect()
+        };
+        assert!(rows(plot(&[long]), HALF).is_empty());
+        assert_eq!(rows(plot(&[long; 3]), HALF), [0, 0, 1]);
+        assert_eq!(rows(plot(&[long; 3]), WHOLE), [0, 0, 0]);
+        // What is wider than all has a row of its own.
+        let wide = "x".repeat(200);
+        assert_eq!(rows(plot(&[&wide, &wide]), HALF), [0, 1]);
     }
 }

@@ -14,6 +14,8 @@ impl fmt::Display for Tables<'_> {
         for note in &outcome.notes {
             writeln!(f, "Note: {note}")?;
         }
+        let names = outcome.figures.iter().map(|f| f.name.chars().count());
+        let width = names.max().unwrap_or(0).max(44);
         let mut last = None;
         for figure in &outcome.figures {
             if last != Some(&figure.group) {
@@ -21,7 +23,7 @@ impl fmt::Display for Tables<'_> {
                 last = Some(&figure.group);
             }
             let (value, unit) = shown(figure);
-            writeln!(f, "  {:<44}{value:>14} {unit}", figure.name)?;
+            writeln!(f, "  {:<width$}{value:>14} {unit}", figure.name)?;
         }
         let mut last = None;
         for row in &outcome.latencies {
