@@ -51,7 +51,7 @@ fn doctor_names_what_it_looked_at_and_ends_with_1_only_where_something_is_off() 
         let connections = connections.to_string();
         let (code, stdout, stderr) = run(command().args(["doctor", "--connections", &connections]));
         assert_eq!(stderr, "");
-        let first = format!("For {connections} connections, 1 subscriptions each:");
+        let first = format!("For {connections} connections, 1 subscription each:");
         assert_eq!(stdout.lines().next(), Some(first.as_str()));
         for name in [
             "io_uring",

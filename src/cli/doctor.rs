@@ -127,7 +127,8 @@ impl fmt::Display for Examination {
         } = self.wanted;
         writeln!(
             f,
-            "For {connections} connections, {subscriptions} subscriptions each:\n"
+            "For {connections} connections, {subscriptions} subscription{} each:\n",
+            if subscriptions == 1 { "" } else { "s" },
         )?;
         for finding in &self.findings {
             let word = match finding.state {
