@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::http::{Method, Status};
 
 use super::{Response, cors};
@@ -236,12 +238,16 @@ fn split<'s, 'p>(path: &'p str, storage: &'s mut [&'p str; SEGMENTS_MAX]) -> Opt
     if path.is_empty() {
         return Some(&[]);
     }
-    let mut count = 0;
-    for segment in path.strip_prefix('/')?.split('/') {
-        *storage.get_mut(count)? = segment;
+    let (mut rest, mut count) = (path.strip_prefix('/')?, 0);
+    loop {
+        let slash = memchr(b'/', rest.as_bytes());
+        *storage.get_mut(count)? = &rest[..slash.unwrap_or(rest.len())];
         count += 1;
+        match slash {
+            Some(at) => rest = &rest[at + 1..],
+            None => return Some(&storage[..count]),
+        }
     }
-    Some(&storage[..count])
 }
 
 /// `%XX` into bytes. An invalid escape stays as written (HTTP spec 2.3), and so does the whole

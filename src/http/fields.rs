@@ -34,7 +34,9 @@ pub(super) struct Known {
     /// `Connection: close`.
     pub(super) close: bool,
     pub(super) expect_continue: bool,
-    /// There is an `X-Idempotency-Key`, and it is worth looking for.
+    /// There is an `Authorization`, and it is worth looking for.
+    pub(super) authorization: bool,
+    /// There is an `X-Idempotency-Key`, likewise.
     pub(super) idempotency_key: bool,
     /// `Upgrade: websocket` and `Connection: upgrade`.
     pub(super) websocket: bool,
@@ -51,7 +53,7 @@ impl Known {
         let mut chunked = false;
         let mut close = false;
         let mut expect_continue = false;
-        let mut idempotency_key = false;
+        let (mut authorization, mut idempotency_key) = (false, false);
         let (mut upgrade, mut websocket) = (false, false);
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -69,6 +71,7 @@ impl Known {
                     close |= list_has(header.value, "close");
                     upgrade |= list_has(header.value, "upgrade");
                 }
+                13 if is("Authorization") => authorization = true,
                 14 if is("Content-Length") => {
                     let length = parse_length(header.value).ok_or(Error::ContentLength)?;
                     if content_length.is_some_and(|other| other != length) {
@@ -101,6 +104,7 @@ impl Known {
             body,
             close,
             expect_continue,
+            authorization,
             idempotency_key,
             websocket: upgrade && websocket,
         })

@@ -9,6 +9,8 @@
 
 use std::mem::MaybeUninit;
 
+use memchr::memchr;
+
 use super::fields::Known;
 use super::{BodyLength, Error};
 
@@ -93,7 +95,9 @@ pub struct Head<'b> {
     pub keep_alive: bool,
     /// `Expect: 100-continue`, from an HTTP/1.1 client.
     pub expect_continue: bool,
-    /// There is an `X-Idempotency-Key`: for most requests `header` need not look for it.
+    /// There is an `Authorization`: for most requests `header` need not look for it.
+    pub has_authorization: bool,
+    /// There is an `X-Idempotency-Key`, likewise.
     pub has_idempotency_key: bool,
     /// A GET of HTTP/1.1 with `Upgrade: websocket` and `Connection: upgrade`, both as
     /// case-insensitive tokens of a list. Whether the handshake is a good one is for `ws` to say.
@@ -150,7 +154,10 @@ impl<'b> Head<'b> {
 
         let method = Method::parse(method);
         let target = reduce_target(written)?;
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = match memchr(b'?', target.as_bytes()) {
+            Some(bytes) => (&target[..bytes], &target[bytes + 1..]),
+            None => (target, ""),
+        };
         let path = if path.is_empty() { "/" } else { path };
 
         let known = Known::collect(request.headers, version)?;
@@ -164,6 +171,7 @@ impl<'b> Head<'b> {
             body: known.body,
             keep_alive: http11 && !known.close,
             expect_continue: http11 && known.expect_continue,
+            has_authorization: known.authorization,
             has_idempotency_key: known.idempotency_key,
             websocket_upgrade: http11 && method == Method::Get && known.websocket,
             fields,

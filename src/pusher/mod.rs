@@ -7,6 +7,7 @@
 //! only be made by a `parse` (or from random bits) that checked them.
 
 pub mod channel;
+mod hex;
 pub mod signature;
 pub mod socket_id;
 

@@ -12,6 +12,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr;
+
+use super::hex;
 use super::query::{ArrayForm, Decoding, Query, QueryError, percent_decode};
 use super::signature::SigningKey;
 
@@ -102,7 +105,8 @@ impl<'a> RestRequest<'a> {
     /// The ways to read the query that differ from each other, in the order in which they are
     /// tried. Most queries hold neither `%` nor `+`: one way, and nothing to decode.
     fn decodings(&self) -> impl Iterator<Item = Decoding> {
-        let (has_percent, has_plus) = (self.query.contains('%'), self.query.contains('+'));
+        let has = |byte| memchr(byte, self.query.as_bytes()).is_some();
+        let (has_percent, has_plus) = (has(b'%'), has(b'+'));
         [
             (Decoding::Form, has_percent || has_plus),
             (Decoding::KeepPlus, has_percent && has_plus),
@@ -133,7 +137,7 @@ impl<'a> RestRequest<'a> {
             (None, None) => return Err(Error::Missing("auth_signature")),
         };
         let body_md5 = match query.value("body_md5") {
-            Some(hex) => Some(parse_md5(hex).ok_or(Error::BodyMd5)?),
+            Some(digits) => Some(hex::decode(digits.as_bytes()).ok_or(Error::BodyMd5)?),
             None if self.body_bytes.is_some_and(|bytes| bytes > 0) => {
                 return Err(Error::Missing("body_md5"));
             }
@@ -249,20 +253,6 @@ fn check_timestamp(timestamp: &str, now_secs: u64) -> Result<(), Error> {
         return Err(Error::Expired { now_secs });
     }
     Ok(())
-}
-
-fn parse_md5(hex: &str) -> Option<[u8; 16]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let hex: &[u8; 32] = hex.as_bytes().try_into().ok()?;
-    let mut md5 = [0; 16];
-    for (byte, pair) in md5.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(md5)
 }
 
 /// An [`Error`] with what its text mentions.
@@ -705,7 +695,7 @@ POST /apps/3/users/12345/terminate_connections &
     #[test]
     fn a_body_needs_its_digest_and_an_empty_one_may_have_it() {
         const OF_NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
-        let of_nothing = parse_md5(OF_NOTHING).unwrap();
+        let of_nothing = hex::decode(OF_NOTHING.as_bytes()).unwrap();
         let with_md5 = format!("{AUTH}&body_md5={OF_NOTHING}");
         let check = |query: &str, declared: Option<u64>| {
             let signature = sign(&format!("POST\n/a\n{query}"));

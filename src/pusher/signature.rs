@@ -4,8 +4,8 @@
 //! API are signed differently, see `rest_signature`. What was signed may be shown to whoever sent
 //! it; the secret never leaves [`SigningKey`].
 //!
-//! Invariant: signatures are compared in constant time, as 64 lower-case hex digits, so one in
-//! upper case or with anything around it is wrong.
+//! Invariant: signatures are 64 lower-case hex digits, so one in upper case or with anything around
+//! it is wrong; whatever is one is compared in constant time.
 
 use std::fmt;
 
@@ -14,10 +14,13 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::channel::{ChannelKind, ChannelName};
+use super::hex;
 use super::socket_id::SocketId;
 
 /// Length of a signature in its printed form.
-pub const SIGNATURE_HEX_BYTES: usize = 64;
+pub const SIGNATURE_HEX_BYTES: usize = 2 * DIGEST_BYTES;
+
+const DIGEST_BYTES: usize = 32;
 
 /// A secret, as the state of an HMAC that has taken it in: two of the blocks of each signature are
 /// hashed once per key instead of once per message.
@@ -35,22 +38,23 @@ impl SigningKey {
 
     /// Signs the concatenation of `parts`.
     pub fn sign_hex(&self, parts: &[&[u8]]) -> [u8; SIGNATURE_HEX_BYTES] {
-        let mut mac = self.keyed.clone();
-        for part in parts {
-            mac.update(part);
-        }
-        let digest: [u8; 32] = mac.finalize().into_bytes().into();
-        let mut hex = [0; SIGNATURE_HEX_BYTES];
-        for (pair, byte) in hex.chunks_exact_mut(2).zip(digest) {
-            pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
-            pair[1] = HEX_DIGITS[usize::from(byte & 15)];
-        }
-        hex
+        hex::encode(self.sign(parts))
     }
 
     /// Whether `signature` is that of the concatenation of `parts`.
     pub fn verify_hex(&self, parts: &[&[u8]], signature: &[u8]) -> bool {
-        self.sign_hex(parts).ct_eq(signature).into()
+        let Some(given) = hex::decode(signature) else {
+            return false;
+        };
+        words(self.sign(parts)).ct_eq(&words(given)).into()
+    }
+
+    fn sign(&self, parts: &[&[u8]]) -> [u8; DIGEST_BYTES] {
+        let mut mac = self.keyed.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -60,7 +64,14 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// A digest as what can be compared in four steps.
+fn words(digest: [u8; DIGEST_BYTES]) -> [u64; DIGEST_BYTES / 8] {
+    let mut words = [0; DIGEST_BYTES / 8];
+    for (word, bytes) in words.iter_mut().zip(digest.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    words
+}
 
 /// What a client says it may do, with the signature that should prove it.
 #[derive(Clone, Copy, Debug)]
