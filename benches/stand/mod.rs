@@ -110,7 +110,7 @@ impl Stand {
             webhook: None,
         };
         self.shard
-            .on_publish(vec![publish])
+            .on_publish([Box::new(publish)].into_iter().collect())
             .expect("nothing waits in the inbox");
     }
 

@@ -20,6 +20,7 @@ use crate::pusher::query::Query;
 use crate::pusher::rest::{self, PublishLimits, QueryFields};
 use crate::shard::claims::Digest;
 use crate::shard::message::{Frame, Origin, Publish, ReplyTo};
+use crate::shard::publish::Publishes;
 
 use super::counts::{Form, PublishCounts};
 use super::keyed;
@@ -204,7 +205,7 @@ impl Request<'_> {
         let asks = events.iter().any(|event| event.info.is_some());
         let mut counts = asks.then(|| PublishCounts::new(form));
         let channels = events.iter().map(|event| event.channels.len()).sum();
-        let mut publishes = Vec::with_capacity(channels);
+        let mut publishes = Publishes::with_capacity(channels);
         for event in events {
             let tags = match app.settings.tag_filtering {
                 true => TagSet::new(&event.tags),
@@ -220,7 +221,7 @@ impl Request<'_> {
                     // Of several channels of an event in a batch, `info` describes the first.
                     .filter(|_| form == Form::Channels || nth == 0)
                     .and_then(|counts| counts.add(name, info, &app.settings));
-                publishes.push(Publish {
+                publishes.push(Box::new(Publish {
                     app: app.index,
                     hash: context.shard.hash(app.index, channel),
                     channel: channel.as_ref().into(),
@@ -231,7 +232,7 @@ impl Request<'_> {
                     delta: event.delta,
                     ask: ask.map(|index| (reply_to, index)),
                     webhook: None,
-                });
+                }));
             }
         }
         if context.shard.on_publish(publishes).is_err() {

@@ -1,6 +1,8 @@
 //! Client events: the acceptance rules in their order, then an ordinary publish that excludes its
 //! sender.
 
+use smallvec::smallvec;
+
 use crate::metrics::Limiter;
 use crate::pusher::channel::ChannelName;
 use crate::pusher::error::{ClientEventError, Rejection};
@@ -97,7 +99,7 @@ impl Shard {
             ask: None,
             webhook,
         };
-        self.on_publish(vec![publish])
+        self.on_publish(smallvec![Box::new(publish)])
             .map_err(|_| ClientEventError::Congested)
     }
 }

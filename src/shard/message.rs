@@ -78,7 +78,8 @@ impl Frame {
     /// and published with these tags.
     pub fn published(bytes: Vec<u8>, accepted: Micros, tags: TagSet) -> Arc<Self> {
         Arc::new(Self {
-            bytes: Bytes::from(bytes),
+            // Without spare room, which would make it keep a record of that.
+            bytes: Bytes::from(bytes.into_boxed_slice()),
             accepted,
             tags,
         })

@@ -3,11 +3,16 @@
 //! Admission is decided before anything is queued; after it nothing can fail, so an event for
 //! several channels is delivered on all of them or on none (decisions 28).
 
+use smallvec::SmallVec;
+
 use crate::metrics::PublishRefusal;
 
 use super::Shard;
 use super::channel::home;
 use super::message::{Publish, ShardMessage};
+
+/// The events of one request, one for each channel.
+pub type Publishes = SmallVec<[Box<Publish>; 1]>;
 
 /// A home has no room: nothing was queued, try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +26,10 @@ impl Shard {
 
     /// Accepts events of one request, all or none. The answer to the request must not leave before
     /// they are in their inboxes: call between [`Shard::begin_serving`] and [`Shard::end_serving`].
-    pub fn on_publish(&mut self, publishes: Vec<Publish>) -> Result<(), Overloaded> {
+    pub fn on_publish(&mut self, publishes: Publishes) -> Result<(), Overloaded> {
         let shards = self.settings.shards;
-        let refusal = |publish: &Publish| self.refusal_of(home(publish.hash, shards));
-        if let Some(refusal) = publishes.iter().find_map(refusal) {
+        let mut homes = publishes.iter().map(|publish| home(publish.hash, shards));
+        if let Some(refusal) = homes.find_map(|home| self.refusal_of(home)) {
             self.counters.publishes_refused[refusal as usize] += publishes.len() as u64;
             return Err(Overloaded);
         }
@@ -32,10 +37,10 @@ impl Shard {
             let target = home(publish.hash, shards);
             #[cfg(test)]
             if self.mutations.skip_own_inbox && target == self.id {
-                self.on_publish_at_home(publish);
+                self.on_publish_at_home(*publish);
                 continue;
             }
-            self.send(target, ShardMessage::Publish(Box::new(publish)), true);
+            self.send(target, ShardMessage::Publish(publish), true);
         }
         Ok(())
     }

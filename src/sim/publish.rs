@@ -61,7 +61,7 @@ impl World {
             let app = APPS[channel.app].0;
             let event = self.model.events[request.number as usize];
             let data = text::data(request.number, event.padding);
-            Publish {
+            Box::new(Publish {
                 app,
                 hash: node.shard.hash(app, channel.name),
                 channel: channel.name.into(),
@@ -72,7 +72,7 @@ impl World {
                 delta: event.delta,
                 ask: request.info.then_some((to, nth)),
                 webhook: None,
-            }
+            })
         });
         let publishes = publishes.collect();
         node.shard.begin_serving(slot as u32);
