@@ -42,12 +42,17 @@ impl Clock {
 
     /// Monotonic time.
     pub fn now(&self) -> Now {
-        Now(self.start.elapsed().as_millis() as u64)
+        self.now_at(Instant::now())
     }
 
-    /// The same clock, finer.
-    pub fn micros(&self) -> Micros {
-        Micros(self.start.elapsed().as_micros() as u64)
+    /// The same of a moment whose time has been read already.
+    pub fn now_at(&self, moment: Instant) -> Now {
+        Now(moment.duration_since(self.start).as_millis() as u64)
+    }
+
+    /// The same, finer.
+    pub fn micros_at(&self, moment: Instant) -> Micros {
+        Micros(moment.duration_since(self.start).as_micros() as u64)
     }
 
     /// Seconds since the Unix epoch, for the window of signed requests (HTTP spec 2.3).

@@ -160,11 +160,7 @@ impl Inputs {
 impl Worker {
     /// Bytes of a connection, in the worker's buffer.
     pub fn on_bytes(&self, slot: u32, bytes: &mut [u8]) -> Reading {
-        let phase = {
-            let mut shard = self.shard.borrow_mut();
-            shard.on_moment(self.clock.micros());
-            shard.phase(slot)
-        };
+        let phase = self.shard.borrow().phase(slot);
         match phase {
             Phase::Http => self.on_http(slot, bytes),
             Phase::Open => self.on_frames(slot, bytes),

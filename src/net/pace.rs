@@ -13,7 +13,7 @@ use std::time::Duration;
 const FLUSH_AIM: Duration = Duration::from_millis(2);
 
 /// However long they take; also the least from whose time anything is concluded.
-const SENDS_MIN: usize = 64;
+pub const SENDS_MIN: usize = 64;
 
 /// Of the sends, at least this share is for the bulk list, if it has them.
 const BULK_SHARE: usize = 4;

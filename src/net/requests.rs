@@ -227,10 +227,11 @@ impl Worker {
     fn with_context<R>(&self, call: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let mut shard = self.shard.borrow_mut();
         let draining = shard.is_draining();
+        let now_secs = self.unix_secs(shard.now());
         let mut context = Context {
             settings: &self.api,
             shard: &mut shard,
-            now_secs: self.clock.unix_secs(),
+            now_secs,
             draining,
             stalled: self.stalled.load(std::sync::atomic::Ordering::Relaxed),
         };

@@ -22,7 +22,7 @@ use crate::shard::sample::Sample;
 use crate::shard::webhook::Webhook;
 use crate::shard::{Peer, Shard};
 
-use super::pace::SendPace;
+use super::pace::{SENDS_MIN, SendPace};
 use super::ring::{SendItem, SendOutcome, SendResult};
 use super::worker::Worker;
 use super::{conn, sys};
@@ -187,11 +187,12 @@ impl Turns {
         if count > 0 {
             self.send_batch(shard, count);
         }
-        shard.on_flushed(self.worker.clock.micros());
+        shard.on_flushed(self.worker.clock.micros_at(Instant::now()));
     }
 
     fn send_batch(&mut self, shard: &mut Shard, count: usize) {
-        let began = Instant::now();
+        // So few say nothing about the pace, and clocks are read for nothing.
+        let began = (count >= SENDS_MIN).then(Instant::now);
         let items = shard.batch().map(|s| SendItem {
             slot: s.slot,
             fd: s.fd,
@@ -201,7 +202,9 @@ impl Turns {
             .sender
             .borrow_mut()
             .send_batch(items, &mut self.results);
-        self.pace.on_sent(count, began.elapsed());
+        if let Some(began) = began {
+            self.pace.on_sent(count, began.elapsed());
+        }
         let (mut refused, mut taken) = (0, 0);
         for (index, result) in self.results.iter().enumerate() {
             let sent = match result.outcome {

@@ -18,7 +18,7 @@ use monoio::RuntimeBuilder;
 use monoio::net::UnixStream;
 
 use crate::api;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::config::Network;
 use crate::http::HeadLimits;
 use crate::shard::message::{SessionKey, ShardMessage};
@@ -120,6 +120,8 @@ pub struct Worker {
     paused: RefCell<HashMap<u32, Waker>>,
     reads: Cell<u32>,
     input_began: Cell<Option<Instant>>,
+    /// Seconds of the Unix epoch, and of ours when they were read.
+    unix: Cell<(Option<u32>, u64)>,
     listener: RawFd,
     pub listening: Cell<bool>,
     turn: RefCell<Option<Waker>>,
@@ -148,22 +150,37 @@ impl Worker {
         }
     }
 
-    /// Whether another receive fits into this turn; counts it if so. The first one tells the shard
-    /// the time: the last turn may lie a second back, too long for what is allowed per second.
+    /// Whether another receive fits into this turn; counts it if so, and tells the shard the moment
+    /// of what it brings. The first one tells it the time as well: the last turn may lie a second
+    /// back, too long for what is allowed per second.
     pub fn may_receive(&self) -> bool {
+        let now = Instant::now();
+        let mut shard = self.shard.borrow_mut();
         let began = self.input_began.get().unwrap_or_else(|| {
-            let now = Instant::now();
             self.input_began.set(Some(now));
-            self.shard.borrow_mut().on_time(self.clock.now());
+            shard.on_time(self.clock.now_at(now));
             now
         });
         let may = self.reads.get() < READS_PER_TURN
-            && began.elapsed() < INPUT_PER_TURN
-            && self.shard.borrow().may_read();
+            && now.duration_since(began) < INPUT_PER_TURN
+            && shard.may_read();
         if may {
             self.reads.set(self.reads.get() + 1);
+            shard.on_moment(self.clock.micros_at(now));
         }
         may
+    }
+
+    /// Seconds since the Unix epoch as of `now`. That clock is read once in a second: what is held
+    /// against it has a window of ten minutes (HTTP spec 2.3).
+    pub fn unix_secs(&self, now: Now) -> u64 {
+        let (read_at, unix_secs) = self.unix.get();
+        if read_at == Some(now.secs()) {
+            return unix_secs;
+        }
+        let unix_secs = self.clock.unix_secs();
+        self.unix.set((Some(now.secs()), unix_secs));
+        unix_secs
     }
 
     /// Waits until this turn, or a later one, has room for one more receive: first come, first
@@ -308,6 +325,7 @@ async fn work(plan: Plan) -> std::io::Result<()> {
         paused: RefCell::new(HashMap::new()),
         reads: Cell::new(0),
         input_began: Cell::new(None),
+        unix: Cell::default(),
         listener: listener.as_raw_fd(),
         listening: Cell::new(true),
         turn: RefCell::new(None),
