@@ -252,6 +252,30 @@ fn irq_says_what_it_could_not_do() {
     );
 }
 
+/// Each with its reason and its effect, and `check` looks at it.
+#[test]
+fn every_setting_of_the_kernel_is_accounted_for() {
+    let [settings, readme, check] =
+        ["sysctl.conf", "README.md", "check"].map(|name| fs::read_to_string(tuning(name)).unwrap());
+    let mut count = 0;
+    for line in settings.lines() {
+        let line = line.trim_start_matches(['#', '-']);
+        let Some((name, value)) = line.split_once(" = ") else {
+            continue;
+        };
+        let name = name.trim();
+        let row = readme
+            .lines()
+            .find(|row| row.starts_with("| ") && row.contains(name));
+        let row: Vec<&str> = row.unwrap_or_else(|| panic!("{name}")).split('|').collect();
+        assert!(row[2].contains(value), "{name} = {value}: {row:?}");
+        assert!(row[3].len() > 30 && row[4].len() > 30, "{name}: {row:?}");
+        assert!(check.contains(name), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 8, "{settings}");
+}
+
 /// A credential is a copy of when the service started: a reload would read the old file.
 #[test]
 fn the_unit_reads_the_file_that_people_edit_and_can_be_reloaded() {
