@@ -545,6 +545,36 @@ mod tests {
         }
     }
 
+    /// Each command of the README, with numbers where the shell would put them.
+    #[test]
+    fn what_the_readme_says_is_understood() {
+        let readme = include_str!("../README.md").replace("\\\n", " ");
+        let mut count = 0;
+        for line in readme.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let line = line.split(" #").next().unwrap_or(line);
+            let line = line
+                .replace("taskset -c 1 ", "")
+                .replace("target/release/loadtest", "loadtest");
+            let Some(rest) = line.strip_prefix("loadtest ") else {
+                continue;
+            };
+            let rest = rest
+                .replace(
+                    "$(seq -s, -f 127.0.0.1:%.0f 7001 7054)",
+                    "127.0.0.1:7001,127.0.0.1:7002",
+                )
+                .replace("$(pgrep -d, -x shardcast)", "71,72")
+                .replace("$PID", "71")
+                .replace("$!", "71");
+            assert!(!rest.contains('$'), "{rest}");
+            let mut words = vec!["loadtest".to_owned()];
+            words.extend(crate::pairs::split(&rest).unwrap());
+            parse_from(words).unwrap_or_else(|error| panic!("{rest}: {error}"));
+            count += 1;
+        }
+        assert!(count > 12, "{count}");
+    }
+
     #[test]
     fn a_fanout_has_one_pace() {
         for line in [

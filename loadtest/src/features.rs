@@ -3,7 +3,8 @@
 //! public channel.
 
 use std::io;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::message::readable;
@@ -12,6 +13,8 @@ use crate::target::Target;
 
 /// A server that takes longer does not have it.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// A server that was started a moment ago may not listen yet.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// For what a server without the feature simply ignores.
 const SILENCE: Duration = Duration::from_millis(700);
 
@@ -37,7 +40,7 @@ impl Features {
     /// It does not greet, or takes no subscription to a public channel.
     pub(crate) fn of(target: &Target) -> io::Result<Self> {
         let signer = Signer::new(target);
-        let greeted = Client::websocket(target, TIMEOUT).and_then(|mut client| {
+        let greeted = greeted(target).and_then(|mut client| {
             client.subscribe("loadtest-look", None, None)?;
             Ok(client)
         });
@@ -91,6 +94,21 @@ impl Features {
             }
         }
         lacks
+    }
+}
+
+/// The first connection to a target.
+fn greeted(target: &Target) -> io::Result<Client> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match Client::websocket(target, TIMEOUT) {
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -144,10 +144,37 @@ fn hide_secret(words: &mut [String]) {
     for word in words {
         if std::mem::replace(&mut is_secret, word == "--app-secret") {
             "...".clone_into(word);
-        } else if word.starts_with("--app-secret=") {
-            "--app-secret=...".clone_into(word);
+        } else {
+            *word = without_secret(word);
         }
     }
+}
+
+/// The command of a server may have one, too.
+fn without_secret(command: &str) -> String {
+    const NAME: &str = "--app-secret";
+    let mut shown = String::new();
+    let mut rest = command;
+    while let Some(at) = rest.find(NAME) {
+        let (before, behind) = rest.split_at(at + NAME.len());
+        shown += before;
+        let Some(value) = behind.strip_prefix([' ', '=']) else {
+            rest = behind;
+            continue;
+        };
+        shown += &behind[..1];
+        shown += "...";
+        let quote = value
+            .chars()
+            .next()
+            .filter(|first| ['\'', '"'].contains(first));
+        let end = match quote {
+            Some(quote) => value[1..].find(quote).map(|end| end + 2),
+            None => value.find(' '),
+        };
+        rest = &value[end.unwrap_or(value.len())..];
+    }
+    shown + rest
 }
 
 #[cfg(test)]
@@ -157,5 +184,14 @@ mod tests {
         let mut words = ["--app-secret", "s", "--app-secret=s", "fanout"].map(str::to_owned);
         super::hide_secret(&mut words);
         assert_eq!(words, ["--app-secret", "...", "--app-secret=...", "fanout"]);
+        for (command, expected) in [
+            ("s --app-secret x --port 1", "s --app-secret ... --port 1"),
+            ("s --app-secret='x y' -v", "s --app-secret=... -v"),
+            ("s --app-secret", "s --app-secret"),
+            ("s --app-secret \"x", "s --app-secret ..."),
+            ("s --app-secrets", "s --app-secrets"),
+        ] {
+            assert_eq!(super::without_secret(command), expected);
+        }
     }
 }

@@ -124,8 +124,8 @@ pub(crate) fn run(options: &Pairs) -> io::Result<ExitCode> {
         command: crate::command_line(),
         began: first.a.began.clone(),
         machine: first.a.machine.clone(),
-        a: options.a.clone(),
-        b: options.b.clone(),
+        a: crate::without_secret(&options.a),
+        b: crate::without_secret(&options.b),
         notes: trouble
             .iter()
             .map(|text| format!("Ended early: {text}"))
@@ -183,7 +183,7 @@ fn command(text: &str) -> io::Result<Vec<String>> {
 }
 
 /// Words as a shell would split them: blanks, and quotes around words.
-fn split(text: &str) -> io::Result<Vec<String>> {
+pub(crate) fn split(text: &str) -> io::Result<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for character in text.chars() {
         match (quote, character) {

@@ -1,6 +1,6 @@
 //! What `/proc` tells of a process: CPU, memory, context switches.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -157,6 +157,34 @@ impl Sample {
     }
 }
 
+/// Whether a process listens on a port; `None` if this process may not know.
+pub(crate) fn listens(pid: u32, port: u16) -> Option<bool> {
+    let sockets: HashSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .ok()?
+        .filter_map(|fd| {
+            let link = fs::read_link(fd.ok()?.path()).ok()?;
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    let table = |name| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    let is_it = |line: &str| {
+        // Number, local address, other address, state, .., inode.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let &[_, local, _, "0A", _, _, _, _, _, inode, ..] = &fields[..] else {
+            return false;
+        };
+        let is_port = local.rsplit(':').next() == Some(&format!("{port:04X}"));
+        is_port && sockets.contains(inode)
+    };
+    Some(
+        ["tcp", "tcp6"]
+            .map(table)
+            .iter()
+            .any(|table| table.lines().any(is_it)),
+    )
+}
+
 /// Memory of a process in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
@@ -243,6 +271,20 @@ mod tests {
             "process 4294967295: there is none of that number (any more)"
         );
         assert_eq!(memory(&[u32::MAX]).unwrap_err().to_string(), error);
+    }
+
+    #[test]
+    fn a_process_is_known_by_the_port_that_it_listens_on() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(address) else {
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            assert_eq!(listens(std::process::id(), port), Some(true), "{address}");
+            drop(listener);
+            assert_eq!(listens(std::process::id(), port), Some(false), "{address}");
+        }
+        assert_eq!(listens(u32::MAX, 80), None);
     }
 
     #[test]

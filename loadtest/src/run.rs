@@ -48,6 +48,15 @@ pub(crate) fn run(common: &Common, scenario: Scenario, command: &str) -> io::Res
     for lacking in features.lacks() {
         outcome.notes.push(format!("The target lacks {lacking}"));
     }
+    for &pid in &common.pid {
+        let mut ports = targets.iter().map(|target| target.address.port());
+        if ports.all(|port| process::listens(pid, port) == Some(false)) {
+            outcome.notes.push(format!(
+                "Process {pid} does not listen where the target is: its CPU and memory may be \
+                 those of something else"
+            ));
+        }
+    }
     if let Some(missing) = missing(&scenario, &features) {
         outcome.notes.push(format!(
             "Nothing was measured: this scenario needs {missing}"

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::outcome::Outcome;
+use crate::outcome::{Figure, Outcome};
 use crate::pairs::{Found, Pair, Ratios};
 use crate::report::compare::{spread, value_text, values};
 use crate::report::page;
@@ -92,6 +92,35 @@ fn faults<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Vec<String> {
     found
 }
 
+/// The runs of each side.
+fn sides(found: &Found) -> [(&'static str, Vec<&Outcome>); 2] {
+    let of = |side: fn(&Pair) -> &Outcome| found.pairs.iter().map(side).collect();
+    [("a", of(|pair| &pair.a)), ("b", of(|pair| &pair.b))]
+}
+
+/// What was wrong in any run of a side, and what was checked in all of them; the rest is that of the
+/// first.
+fn together(outcomes: &[&Outcome]) -> Option<Outcome> {
+    let (first, others) = outcomes.split_first()?;
+    let mut all = (*first).clone();
+    all.saturated += ", in the first run";
+    for other in others {
+        for figure in &other.figures {
+            let is_same =
+                |mine: &&mut Figure| (&mine.group, &mine.name) == (&figure.group, &figure.name);
+            match all.figures.iter_mut().find(is_same) {
+                Some(mine) if mine.is_fault || mine.name == "deliveries checked" => {
+                    mine.value += figure.value;
+                }
+                None if figure.is_fault => all.figures.push(figure.clone()),
+                _ => {}
+            }
+        }
+        all.has_failed |= other.has_failed;
+    }
+    Some(all)
+}
+
 /// For a terminal.
 pub(crate) struct Table<'a>(pub(crate) &'a Found);
 
@@ -108,11 +137,7 @@ impl fmt::Display for Table<'_> {
         for note in &found.notes {
             writeln!(f, "Note: {note}")?;
         }
-        let sides: [(&str, Vec<&Outcome>); 2] = [
-            ("a", found.pairs.iter().map(|pair| &pair.a).collect()),
-            ("b", found.pairs.iter().map(|pair| &pair.b).collect()),
-        ];
-        for (side, outcomes) in sides {
+        for (side, outcomes) in sides(found) {
             if let Some(first) = outcomes.first() {
                 writeln!(f, "{side}  saturated: {}", first.saturated)?;
             }
@@ -201,13 +226,11 @@ pub(crate) fn page_of(found: &Found) -> String {
         escaped(&found.a),
         escaped(&found.b),
     );
-    let saturated = found
-        .pairs
-        .first()
-        .map(|pair| [("a", &pair.a), ("b", &pair.b)]);
-    for (side, outcome) in saturated.into_iter().flatten() {
-        let _ = write!(body, "<h3>{side}, first run</h3>");
-        page::verdict(&mut body, outcome);
+    for (side, outcomes) in sides(found) {
+        if let Some(all) = together(&outcomes) {
+            let _ = write!(body, "<h3>{side}</h3>");
+            page::verdict(&mut body, &all);
+        }
     }
     for note in &found.notes {
         let _ = write!(body, "<p class=\"bad\">{}</p>", escaped(note));
@@ -263,6 +286,23 @@ pub(crate) fn page_of(found: &Found) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_of_any_run_is_one_of_its_side() {
+        let outcome = |lost: u64| {
+            let mut outcome = Outcome::new("fanout", "x");
+            outcome.fault("Accounting", "deliveries lost", lost);
+            outcome.figure("Accounting", "deliveries checked", 10.0, "");
+            outcome
+        };
+        let runs = [0, 0, 2].map(outcome);
+        let all = together(&runs.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!((all.faults()[0].value, all.figures[1].value), (2.0, 30.0));
+        let mut verdict = String::new();
+        page::verdict(&mut verdict, &all);
+        assert!(verdict.contains("deliveries lost: 2"), "{verdict}");
+        assert!(together(&[]).is_none());
+    }
 
     #[test]
     fn ratios_are_taken_within_a_pair() {

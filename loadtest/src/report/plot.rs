@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use crate::report::compare::spread;
 use crate::report::text::{Bytes, Rounded};
 
 /// Of half a page, and of a whole one.
@@ -489,9 +490,7 @@ pub(super) fn strips(rows: &[(String, Vec<f64>)]) -> String {
                 at_x(ratio)
             );
         }
-        let mut sorted = ratios.clone();
-        sorted.sort_by(f64::total_cmp);
-        if let Some(&median) = sorted.get(sorted.len() / 2) {
+        if let Some([_, median, _]) = spread(ratios) {
             let place = at_x(median);
             let _ = write!(
                 svg,
@@ -545,6 +544,12 @@ mod tests {
             "of a hundred values none is so rare"
         );
         assert_eq!(nines(0.0, 5), 0.0);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_of_pairs_lies_between_two() {
+        let svg = strips(&[("cost".to_owned(), vec![2.0, 1.0])]);
+        assert!(svg.ends_with(">1.500</text></svg>"), "{svg}");
     }
 
     #[test]
