@@ -149,8 +149,70 @@ impl Progress {
         }
         // A terminal has one line that changes; a file has all of them.
         let _ = match self.is_terminal {
-            true => write!(stderr(), "\r\x1b[2K{line}"),
+            true => stderr().write_all(in_place(&line).as_bytes()),
             false => writeln!(stderr(), "{line}"),
         };
+    }
+}
+
+/// A line in the place of the one before. Where it is longer than the terminal is wide, it ends at
+/// the edge: in two rows, the upper one would stay.
+fn in_place(line: &str) -> String {
+    const CLEARED: &str = "\r\x1b[2K";
+    const CUT: &str = "\x1b[?7l";
+    const WRAPPED: &str = "\x1b[?7h";
+    format!("{CLEARED}{CUT}{line}{WRAPPED}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::Latencies;
+
+    #[test]
+    fn a_line_of_a_terminal_stays_one_row() {
+        assert_eq!(in_place("  7 s"), "\r\x1b[2K\x1b[?7l  7 s\x1b[?7h");
+    }
+
+    fn tick(rate: f64) -> Tick {
+        Tick {
+            rate,
+            errors: 0,
+            connections: 1,
+            latencies: Latencies::new(),
+        }
+    }
+
+    #[test]
+    fn a_second_is_shown_when_all_have_told_it_or_one_is_two_ahead() {
+        let mut progress = Progress::new(2, &[], true);
+        progress.on_tick(5, tick(1.0));
+        assert!(progress.timeline.is_empty());
+        progress.on_tick(5, tick(2.0));
+        progress.on_tick(6, tick(4.0));
+        progress.on_tick(7, tick(4.0));
+        progress.on_tick(8, tick(4.0));
+        let rates: Vec<f64> = progress.finish().iter().map(|moment| moment.rate).collect();
+        assert_eq!(
+            rates,
+            [3.0, 4.0],
+            "the sixth without the worker that is late"
+        );
+    }
+
+    #[test]
+    fn a_timeline_is_bounded_and_keeps_its_span() {
+        let mut progress = Progress::new(1, &[], true);
+        progress.began = 0;
+        (0..10_000).for_each(|second| progress.on_tick(second, tick(1.0)));
+        let timeline = progress.finish();
+        assert!((MOMENTS_MAX / 2..=MOMENTS_MAX).contains(&timeline.len()));
+        assert_eq!(timeline[0].at, 0.0);
+        let steps: Vec<f64> = timeline
+            .windows(2)
+            .map(|two| two[1].at - two[0].at)
+            .collect();
+        assert!(steps.iter().all(|step| *step == steps[0]), "{steps:?}");
+        assert!(timeline[timeline.len() - 1].at > 9_900.0);
     }
 }

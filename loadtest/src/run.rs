@@ -338,20 +338,27 @@ impl Run {
             tail,
         }));
         let span = |until: u64| Duration::from_nanos(until.saturating_sub(clock::now()));
-        self.progress.enter("warm-up");
+        self.enter("warm-up");
         self.pump(Some(span(from)), Self::is_over)?;
         if let Some(probes) = probes {
             probes.enter(Phase::Busy);
         }
-        self.progress.enter("measured");
+        self.enter("measured");
         self.pump(Some(span(until)), Self::is_over)?;
         if let Some(probes) = probes {
             probes.enter(Phase::Setup);
         }
-        self.progress.enter("end");
+        self.enter("end");
         // Told to stop, workers measure no longer, and may still wait for what is owed.
         let ended = self.stopped_at.unwrap_or(until).min(until);
         Ok(clock::secs(ended.saturating_sub(from)).max(1e-3))
+    }
+
+    /// The next part begins, unless the last has: after an early end nothing is measured.
+    fn enter(&mut self, phase: &'static str) {
+        if !self.is_stopped {
+            self.progress.enter(phase);
+        }
     }
 
     /// Waits for what all workers have, and for their end.
@@ -455,6 +462,7 @@ impl Run {
             .get_or_insert_with(|| format!("The run ended early: {why}"));
         if !std::mem::replace(&mut self.is_stopped, true) {
             self.stopped_at = Some(clock::now());
+            self.progress.enter("end");
             self.tell_all(&ToWorker::Stop);
         }
     }
