@@ -14,10 +14,11 @@ mod quota;
 mod rate;
 pub mod webhook;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use crate::pusher::signature::SigningKey;
 

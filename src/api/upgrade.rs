@@ -29,10 +29,7 @@ impl Upgrade {
         if !matches!(head.body, BodyLength::None | BodyLength::Length(0)) {
             return Err(bad("Invalid request: an upgrade cannot have a body.").closing());
         }
-        let fields = head
-            .headers()
-            .map(|(name, value)| (str::from_utf8(name).unwrap_or_default(), value));
-        let accept = match Handshake::parse(fields) {
+        let accept = match Handshake::parse(head.headers()) {
             Handshake::Accept(accept) => accept,
             Handshake::OtherVersion => return Err(other_version()),
             Handshake::BadKey | Handshake::NotUpgrade => {

@@ -190,9 +190,13 @@ impl<'b> Head<'b> {
 
     /// Every field, name and value, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + use<'b> {
-        // httparse has read these lines: each has a name, a colon, and no fold.
-        self.fields.split(|&byte| byte == b'\n').filter_map(|line| {
-            let colon = line.iter().position(|&byte| byte == b':')?;
+        let mut rest = self.fields;
+        // httparse has read these lines: each has a name, a colon, and no fold. The one that ends
+        // the head has none of these.
+        std::iter::from_fn(move || {
+            let (line, behind) = rest.split_at_checked(memchr(b'\n', rest)? + 1)?;
+            rest = behind;
+            let colon = memchr(b':', line)?;
             Some((&line[..colon], line[colon + 1..].trim_ascii()))
         })
     }

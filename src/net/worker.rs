@@ -4,7 +4,7 @@
 //! across an `.await`; they read, and they ask for a turn. Only the turn sends.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use monoio::RuntimeBuilder;
 use monoio::net::UnixStream;
 

@@ -9,7 +9,9 @@
 //! be called slow (decisions 22). Invariant: `pending_bytes` is the sum of the pieces; the pieces
 //! of a connection that is not blocked are fresh, those of a blocked one are not.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
 
 use crate::clock::Now;
 use crate::ws::frame::server_frame_bytes;

@@ -25,20 +25,20 @@ impl Handshake {
     /// Judges the header fields of a request, in any order. Names are matched in any case; lists
     /// may be spread over several fields. A wrong version is found before a bad key, since
     /// another version may have other keys.
-    pub fn parse<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+    pub fn parse<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut has_upgrade = false;
         let mut has_connection = false;
         let mut versions = Once::Absent;
         let mut keys = Once::Absent;
         for (name, value) in fields {
-            if name.eq_ignore_ascii_case("upgrade") {
-                has_upgrade |= has_token(value, "websocket");
-            } else if name.eq_ignore_ascii_case("connection") {
-                has_connection |= has_token(value, "upgrade");
-            } else if name.eq_ignore_ascii_case("sec-websocket-version") {
-                versions.push(value.trim_ascii());
-            } else if name.eq_ignore_ascii_case("sec-websocket-key") {
-                keys.push(value.trim_ascii());
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            // The length first: most fields of a request are none of these.
+            match name.len() {
+                7 if is("Upgrade") => has_upgrade |= has_token(value, "websocket"),
+                10 if is("Connection") => has_connection |= has_token(value, "upgrade"),
+                17 if is("Sec-WebSocket-Key") => keys.push(value.trim_ascii()),
+                21 if is("Sec-WebSocket-Version") => versions.push(value.trim_ascii()),
+                _ => {}
             }
         }
         if !has_upgrade || !has_connection {
@@ -118,7 +118,8 @@ fn is_key(value: &[u8]) -> bool {
     let Some(digits) = value.strip_suffix(b"==") else {
         return false;
     };
-    digits.len() == 22 && digits.iter().all(|byte| BASE64.contains(byte))
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() | matches!(byte, b'+' | b'/');
+    digits.len() == 22 && digits.iter().all(is_digit)
 }
 
 /// Base64 of a SHA-1 digest: six groups of 3 bytes, and one of 2 with its padding.
@@ -147,7 +148,8 @@ mod tests {
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
     fn fields<'a>(fields: &[(&'a str, &'a str)]) -> Handshake {
-        Handshake::parse(fields.iter().map(|&(name, value)| (name, value.as_bytes())))
+        let fields = fields.iter();
+        Handshake::parse(fields.map(|&(name, value)| (name.as_bytes(), value.as_bytes())))
     }
 
     fn with_key(key: &str) -> Handshake {

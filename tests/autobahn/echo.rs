@@ -128,10 +128,7 @@ impl Connection {
                     return None;
                 }
             };
-            let fields = head
-                .headers()
-                .map(|(name, value)| (str::from_utf8(name).unwrap_or_default(), value));
-            let Handshake::Accept(accept) = Handshake::parse(fields) else {
+            let Handshake::Accept(accept) = Handshake::parse(head.headers()) else {
                 refuse(Status::BadRequest, &mut self.output);
                 return None;
             };
