@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
     pub(crate) targets: Vec<Target>,
     pub(crate) share: Share,
+    /// Mostly not that of another run.
+    pub(crate) run: u8,
     /// Processes of the server; only one worker is given them.
     pub(crate) pids: Vec<u32>,
     pub(crate) opening_max: usize,

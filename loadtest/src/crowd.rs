@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 
 use crate::clock::{self, MILLISECOND, NEVER, Nanos, SECOND};
-use crate::control::Share;
+use crate::control::{Plan, Share};
 use crate::frame::{self, Opcode};
 use crate::http;
 use crate::load::Load;
@@ -85,6 +85,8 @@ struct Opening {
 /// The connections of a worker.
 pub(crate) struct Crowd {
     pub(crate) meter: Meter,
+    /// What events of this run are known by.
+    pub(crate) run: u8,
     targets: Vec<Target>,
     upgrades: Vec<String>,
     share: Share,
@@ -107,24 +109,20 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    pub(crate) fn new(
-        targets: &[Target],
-        share: Share,
-        opening_max: usize,
-        meter: Meter,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(plan: &Plan, meter: Meter) -> io::Result<Self> {
         Ok(Self {
             meter,
-            targets: targets.to_vec(),
-            upgrades: targets.iter().map(Target::upgrade).collect(),
-            share,
+            run: plan.run,
+            targets: plan.targets.clone(),
+            upgrades: plan.targets.iter().map(Target::upgrade).collect(),
+            share: plan.share,
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             slots: Vec::new(),
             free: Vec::new(),
             wanted: VecDeque::new(),
             retries: VecDeque::new(),
             opening: HashMap::new(),
-            opening_max,
+            opening_max: plan.opening_max,
             partial: HashMap::new(),
             unsent: HashMap::new(),
             doomed: Vec::new(),
@@ -601,6 +599,9 @@ impl Crowd {
         let who = self.who(index);
         let load = &mut loads[who.group as usize];
         if let Some(stamp) = Stamp::read(payload) {
+            if stamp.run != self.run {
+                return self.meter.count(Count::Foreign, 1);
+            }
             return load.on_event(self, who, stamp);
         }
         match message::notice(payload) {

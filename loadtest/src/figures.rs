@@ -176,6 +176,7 @@ fn accounting(counted: &Counted, outcome: &mut Outcome) {
         (Count::Unanswered, "publishes without an answer"),
         (Count::Rejected, "errors from the server"),
         (Count::Overdue, "due and not done by the end"),
+        (Count::Foreign, "events of another run at the same time"),
         (Count::Failed, "connections that failed while connecting"),
     ] {
         let many = metered.total(count);

@@ -38,6 +38,8 @@ pub(crate) enum Count {
     Passed,
     /// What was due before the end, and was not done by then.
     Overdue,
+    /// Events of another run against the same server.
+    Foreign,
     /// Deliveries of either kind to somebody who is not subscribed to what they belong to.
     Misrouted,
     /// Deliveries of either kind that came again.

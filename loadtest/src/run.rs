@@ -216,6 +216,7 @@ impl Run {
                 scenario: scenario.clone(),
                 targets: targets.to_vec(),
                 share,
+                run: std::process::id() as u8,
                 pids: if share.leads() {
                     common.pid.clone()
                 } else {

@@ -6,10 +6,12 @@
 
 use crate::clock::Nanos;
 
-/// `#` and three numbers of fixed width.
+/// `#` and four numbers of fixed width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// What the numbers belong to: a channel, or the sender of a client event.
+    /// Of which run it is: two at once against one server get each other's events.
+    pub(crate) run: u8,
+    /// What the numbers belong to: a channel, or the sender of a client event. Below 2^24.
     pub(crate) stream: u32,
     /// Counts from 0.
     pub(crate) number: u64,
@@ -18,8 +20,9 @@ pub(crate) struct Stamp {
 }
 
 /// The shortest data that has room for a stamp.
-pub(crate) const BYTES: usize = 1 + STREAM + NUMBER + DUE;
-const STREAM: usize = 8;
+pub(crate) const BYTES: usize = 1 + RUN + STREAM + NUMBER + DUE;
+const RUN: usize = 2;
+const STREAM: usize = 6;
 const NUMBER: usize = 12;
 const DUE: usize = 16;
 
@@ -27,11 +30,12 @@ impl Stamp {
     /// Data of `bytes` bytes, [`BYTES`] at least.
     pub(crate) fn text(self, bytes: usize) -> String {
         let Self {
+            run,
             stream,
             number,
             due,
         } = self;
-        let mut text = format!("#{stream:08x}{number:012x}{due:016x}");
+        let mut text = format!("#{run:02x}{stream:06x}{number:012x}{due:016x}");
         let padding = bytes.saturating_sub(text.len());
         text.extend(std::iter::repeat_n('x', padding));
         text
@@ -41,9 +45,11 @@ impl Stamp {
     pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         let at = memchr::memchr(b'#', payload)? + 1;
         let digits = payload.get(at..at + BYTES - 1)?;
-        let (stream, rest) = digits.split_at(STREAM);
+        let (run, rest) = digits.split_at(RUN);
+        let (stream, rest) = rest.split_at(STREAM);
         let (number, due) = rest.split_at(NUMBER);
         Some(Self {
+            run: hex(run)? as u8,
             stream: hex(stream)? as u32,
             number: hex(number)?,
             due: hex(due)?,
@@ -65,6 +71,7 @@ mod tests {
     #[test]
     fn a_stamp_is_read_out_of_its_event() {
         let stamp = Stamp {
+            run: 0xa5,
             stream: 7,
             number: 42,
             due: 1_234_567,

@@ -79,7 +79,7 @@ impl Worker {
             return Err(io::Error::other("a worker is told its plan first"));
         };
         let meter = Meter::new(plan.scenario.shown());
-        let mut crowd = Crowd::new(&plan.targets, plan.share, plan.opening_max, meter)?;
+        let mut crowd = Crowd::new(&plan, meter)?;
         crowd.watch_control(&*line)?;
         crowd.meter.now = clock::now();
         let mut worker = Self {

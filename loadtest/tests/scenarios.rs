@@ -149,6 +149,34 @@ fn a_server_that_does_not_listen_yet_is_waited_for() {
     assert!(text(&output).contains("has all that"), "{}", text(&output));
 }
 
+/// They have the same channels, and each gets what the other publishes: that is no fault of the
+/// server.
+#[test]
+fn two_runs_at_once_do_not_take_each_other_for_faults() {
+    let floor = Floor::start(&[]);
+    let start = || {
+        let mut command = floor.command("fanout --subscribers 5 --rate 50 --quiet", "2");
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut runs = [start(), start()];
+    // Runs are told apart by the last byte of their number.
+    while runs[0].id() % 256 == runs[1].id() % 256 {
+        runs[1].kill().unwrap();
+        runs[1].wait().unwrap();
+        runs[1] = start();
+    }
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        let text = text(&output);
+        assert!(output.status.success(), "{text}");
+        assert!(
+            text.contains("events of another run at the same time"),
+            "{text}"
+        );
+    }
+}
+
 /// The figures would be those of a process that does nothing, and look splendid.
 #[test]
 fn a_pid_that_is_not_the_server_is_said() {

@@ -154,6 +154,7 @@ impl Chat {
     fn send(&mut self, crowd: &mut Crowd, nth: usize, due: Nanos) {
         let room = &mut self.rooms[nth / self.size];
         let stamp = Stamp {
+            run: crowd.run,
             stream: nth as u32,
             number: room.next,
             due,

@@ -58,6 +58,7 @@ struct Subscriber {
 
 /// What only the worker that publishes has.
 struct Publishing {
+    run: u8,
     signer: Signer,
     publishers: Vec<Publisher>,
     channels: Vec<Channel>,
@@ -182,6 +183,7 @@ impl Publishing {
             Publisher::new(target.address, group, n as u32, 1, PIPELINE, plan.closes)
         };
         Self {
+            run: plan.run,
             signer: Signer::new(&plan.targets[0]),
             publishers: targets.map(publisher).collect(),
             channels,
@@ -199,6 +201,7 @@ impl Publishing {
         let number = (self.issued % u64::from(options.channels)) as u32;
         let channel = &mut self.channels[number as usize];
         let stamp = Stamp {
+            run: self.run,
             stream: number,
             number: channel.published,
             due,

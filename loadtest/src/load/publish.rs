@@ -22,6 +22,7 @@ const SIGNED_FOR: Nanos = 60 * SECOND;
 
 pub(super) struct Publish {
     group: u8,
+    run: u8,
     share: Share,
     options: args::Publish,
     signer: Signer,
@@ -48,6 +49,7 @@ impl Publish {
             .count(options.existing.div_ceil(EXISTING_EACH).into());
         Self {
             group,
+            run: plan.run,
             share: plan.share,
             options: options.clone(),
             signer: Signer::new(target),
@@ -80,6 +82,7 @@ impl Publish {
         let count = self.options.channels.max(PREPARED_MIN);
         let prepared = (0..count).map(|number| {
             let stamp = Stamp {
+                run: self.run,
                 stream: self.share.worker,
                 number: number.into(),
                 due: 0,
