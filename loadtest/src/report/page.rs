@@ -223,8 +223,7 @@ pub(super) fn percentiles(runs: &[(&str, &Outcome)]) -> String {
                 };
                 let rows = runs.iter().enumerate().filter_map(|(n, (label, outcome))| {
                     let row = same(outcome)?;
-                    let name = format!("{label}: {}", row.name);
-                    Some(percentile_series(&row, &name, n, n > 0))
+                    Some(percentile_series(&row, label, n, n > 0))
                 });
                 rows.collect()
             })
@@ -240,7 +239,7 @@ pub(super) fn percentiles(runs: &[(&str, &Outcome)]) -> String {
             titles.dedup();
             titles
         }
-        _ => first.latencies.iter().map(|row| row.name.clone()).collect(),
+        _ => first.latencies.iter().map(full_name).collect(),
     };
     let mut plots: Vec<Plot> = groups
         .into_iter()
@@ -262,6 +261,14 @@ pub(super) fn percentiles(runs: &[(&str, &Outcome)]) -> String {
     // What the run is about, then what others noticed.
     plots.sort_by_key(|plot| plot.title.starts_with("Probes"));
     in_plots(plots)
+}
+
+/// A probe asks the same alone and beside the load.
+fn full_name(row: &Percentiles) -> String {
+    match row.group.starts_with("Probes") {
+        true => format!("{}: {}", row.group, row.name),
+        false => row.name.clone(),
+    }
 }
 
 fn percentile_series(row: &Percentiles, name: &str, colour: usize, is_dashed: bool) -> Series {
@@ -470,10 +477,7 @@ fn latency_table(outcome: &Outcome) -> String {
     let mut rows: Vec<&Percentiles> = outcome.latencies.iter().collect();
     rows.sort_by_key(|row| row.group.starts_with("Probes"));
     for row in rows {
-        let name = match row.group.starts_with("Probes") {
-            true => format!("{}: {}", row.group, row.name),
-            false => row.name.clone(),
-        };
+        let name = full_name(row);
         let at = |quantile| Rounded(row.quantile(quantile).unwrap_or(0.0)).to_string();
         let values = [
             Rounded(row.count as f64).to_string(),
@@ -573,6 +577,28 @@ mod tests {
         assert!(page_of(&faultless).contains(text));
         assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    }
+
+    #[test]
+    fn plots_of_two_runs_are_told_apart_and_begin_with_the_load() {
+        let mut run = Outcome::new("fanout", "");
+        let mut latencies = Latencies::new();
+        latencies.add(1_000_000, 1);
+        for group in ["Probes alone", "Probes beside the load", "Latency"] {
+            run.latency(group, "ping", &latencies);
+        }
+        let plots = percentiles(&[("a", &run), ("b", &run)]);
+        let titles = [
+            "ping, ms",
+            "Probes alone: ping, ms",
+            "Probes beside the load: ping, ms",
+        ];
+        let labels = titles.map(|title| format!("aria-label=\"{title}\""));
+        let places: Vec<_> = labels.iter().map(|label| plots.find(label)).collect();
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{plots}"
+        );
     }
 
     #[test]
