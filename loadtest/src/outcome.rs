@@ -26,7 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) targets: Vec<String>,
     /// Which side was saturated.
     pub(crate) saturated: String,
-    /// It ended early, and neither a signal nor its bound of time was why.
+    /// It ended early, and not because somebody wanted it to: it could not go on, or reached its bound
+    /// of time before anything was measured.
     #[serde(default)]
     pub(crate) has_failed: bool,
     /// What the target lacks, why the run ended early, what went wrong.

@@ -85,6 +85,8 @@ pub(crate) fn run(common: &Common, scenario: Scenario, command: &str) -> io::Res
         run.fail(error.to_string());
     }
     run.end(common, &mut counted);
+    // At its bound before anything was measured: nobody takes that for a run.
+    run.has_failed |= run.is_stopped && counted.measured_secs == 0.0 && !run.stop.is_signalled();
     outcome.has_failed = run.has_failed;
     outcome.notes.extend(run.trouble.take());
     outcome.timeline = run.progress.finish();

@@ -31,13 +31,18 @@ impl Stop {
 
     /// Why to end with the figures so far, if it is so.
     pub(crate) fn why(&self) -> Option<String> {
-        if self.signalled.load(Ordering::Relaxed) {
+        if self.is_signalled() {
             return Some("it was interrupted".to_owned());
         }
         let is_late = self
             .deadline
             .is_some_and(|deadline| Instant::now() >= deadline);
         is_late.then(|| "its bound of time was reached (--secs-max)".to_owned())
+    }
+
+    /// Whether somebody wants it to end.
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.signalled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -30,6 +30,8 @@ enum Fault {
     Complain,
     /// Each subscription is confirmed twice, and each connection greeted twice.
     ConfirmTwice,
+    /// Only subscriptions of whoever looks around are confirmed.
+    ConfirmNothing,
 }
 
 /// A server of one channel. It ends each HTTP connection behind its answer, and has no presence.
@@ -163,8 +165,10 @@ fn on_text(stream: &mut TcpStream, text: &str, state: &Mutex<State>, fault: Faul
         let channel = text.split("\"channel\":\"").nth(1).unwrap();
         let channel = channel.split('"').next().unwrap().to_owned();
         let mut state = state.lock().unwrap();
-        for _ in 0..times(fault) {
-            let _ = stream.write_all(&frame(answer));
+        if fault != Fault::ConfirmNothing || channel == "loadtest-look" {
+            for _ in 0..times(fault) {
+                let _ = stream.write_all(&frame(answer));
+            }
         }
         // Whoever asks twice is there once.
         let Ok(from) = stream.peer_addr() else { return };
@@ -394,6 +398,18 @@ fn errors_of_a_server_are_counted_and_command_no_terminal() {
         text.contains("\u{fffd}[2J") && !text.contains('\x1b'),
         "{text}"
     );
+}
+
+#[test]
+fn a_run_that_never_begins_ends_at_its_bound_and_says_so() {
+    let liar = Liar::start(Fault::ConfirmNothing);
+    let (code, text) = liar.run("soak --secs-max 2");
+    assert!(text.contains("presence channels"), "{text}");
+    assert_eq!(code, Some(0), "what it lacks is no failure: {text}");
+    let (code, text) = liar.run("fanout --secs-max 2");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("its bound of time was reached"), "{text}");
+    assert!(text.contains("nothing was measured"), "{text}");
 }
 
 #[test]
