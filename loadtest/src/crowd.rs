@@ -96,6 +96,8 @@ pub(crate) struct Crowd {
     wanted: VecDeque<Wanted>,
     retries: VecDeque<(Nanos, Wanted)>,
     opening: HashMap<u32, Opening>,
+    /// When the connection that is just lost was due, if it was being opened.
+    lost_due: Option<Nanos>,
     opening_max: usize,
     partial: HashMap<u32, Vec<u8>>,
     unsent: HashMap<u32, Vec<u8>>,
@@ -122,6 +124,7 @@ impl Crowd {
             wanted: VecDeque::new(),
             retries: VecDeque::new(),
             opening: HashMap::new(),
+            lost_due: None,
             opening_max: plan.opening_max,
             partial: HashMap::new(),
             unsent: HashMap::new(),
@@ -140,18 +143,13 @@ impl Crowd {
         self.wanted.push_back(Wanted { group, nth, due });
     }
 
-    /// The same a little later, for one that has failed.
+    /// The same a little later, for one that is just lost. One that had not come so far is due when
+    /// it was: what failed before it came to stand is part of what it takes.
     pub(crate) fn want_again(&mut self, who: Who) {
         let (group, nth) = (who.group, who.nth as u32);
         let at = self.meter.now + RETRY_AFTER;
-        self.retries.push_back((
-            at,
-            Wanted {
-                group,
-                nth,
-                due: at,
-            },
-        ));
+        let due = self.lost_due.take().unwrap_or(at);
+        self.retries.push_back((at, Wanted { group, nth, due }));
     }
 
     /// The connection has all that it wanted; false if that was so before. A server may confirm
@@ -443,6 +441,7 @@ impl Crowd {
         };
         self.meter.count(what, 1);
         self.meter.blame(reason);
+        self.lost_due = self.opening.get(&index).map(|opening| opening.due);
         if self.slots[index as usize].fd.is_none() {
             // It never had a socket.
             self.slots[index as usize].state = State::Free;

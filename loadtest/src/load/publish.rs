@@ -36,7 +36,7 @@ pub(super) struct Publish {
     table: Option<Timetable>,
     until: Nanos,
     answers: Vec<Answered>,
-    /// Answers of each status other than 200 are blamed; this is the last.
+    /// The server ends a connection behind each answer.
     closes: bool,
 }
 
