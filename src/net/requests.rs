@@ -261,6 +261,7 @@ impl Worker {
         };
         let outcome = self.with_context(|context| call(context, reply_to));
         self.shard.borrow_mut().end_serving();
+        self.has_served.set(true);
         outcome
     }
 

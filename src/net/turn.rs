@@ -89,7 +89,7 @@ impl Turns {
         drop(shard);
         let more_input = self.hand_out();
         self.report();
-        more | more_input | worker.open_gate()
+        more | more_input | worker.open_gate(more)
     }
 
     /// Takes ended connections out of every table, then closes their descriptors.

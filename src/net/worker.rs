@@ -37,6 +37,10 @@ use super::{conn, listener, sys, turn};
 pub const RECEIVE_BYTES: usize = 64 * 1024;
 /// Receives of a turn, at most; then tasks wait at the gate for the next one.
 const READS_PER_TURN: u32 = 256;
+/// Where so few connections have input, and requests of the API among it, each has a turn of its own:
+/// its answer leaves, and its client goes on, while the next one is served. Where there are more,
+/// answers leave together.
+const READERS_FEW: usize = 2;
 /// Messages or requests of one connection per turn.
 pub const UNITS_PER_TURN: usize = 64;
 /// Time that a turn's input may take.
@@ -120,6 +124,10 @@ pub struct Worker {
     /// Tasks that read no more until their connection has made progress.
     paused: RefCell<HashMap<u32, Waker>>,
     reads: Cell<u32>,
+    /// Receives that the present turn may have.
+    reads_max: Cell<u32>,
+    /// A request has been acted upon since the last turn.
+    pub has_served: Cell<bool>,
     input_began: Cell<Option<Instant>>,
     /// Seconds of the Unix epoch, and of ours when they were read.
     unix: Cell<(Option<u32>, u64)>,
@@ -162,7 +170,7 @@ impl Worker {
             shard.on_time(self.clock.now_at(now));
             now
         });
-        let may = self.reads.get() < READS_PER_TURN
+        let may = self.reads.get() < self.reads_max.get()
             && now.duration_since(began) < INPUT_PER_TURN
             && shard.may_read();
         if may {
@@ -198,15 +206,21 @@ impl Worker {
         .await;
     }
 
-    /// Opens the gate for as many as the next turn can take; first come, first served.
-    pub fn open_gate(&self) -> bool {
-        self.reads.set(0);
+    /// Opens the gate for as many as the next turn can take; first come, first served. `is_busy`:
+    /// the shard has work left, so that turns are long and nobody should have to wait for two.
+    pub fn open_gate(&self, is_busy: bool) -> bool {
+        let readers = self.reads.replace(0) as usize + self.gate.borrow().len();
+        let is_one_by_one = self.has_served.replace(false) && readers <= READERS_FEW && !is_busy;
+        self.reads_max.set(match is_one_by_one {
+            true => 1,
+            false => READS_PER_TURN,
+        });
         self.input_began.set(None);
         if !self.shard.borrow().may_read() {
             return !self.gate.borrow().is_empty();
         }
         let mut gate = self.gate.borrow_mut();
-        let count = gate.len().min(READS_PER_TURN as usize);
+        let count = gate.len().min(self.reads_max.get() as usize);
         for waker in gate.drain(..count) {
             waker.wake();
         }
@@ -325,6 +339,8 @@ async fn work(plan: Plan) -> std::io::Result<()> {
         gate: RefCell::new(VecDeque::new()),
         paused: RefCell::new(HashMap::new()),
         reads: Cell::new(0),
+        reads_max: Cell::new(READS_PER_TURN),
+        has_served: Cell::new(false),
         input_began: Cell::new(None),
         unix: Cell::default(),
         listener: listener.as_raw_fd(),
