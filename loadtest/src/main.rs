@@ -9,7 +9,7 @@ use std::env;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod args;
@@ -74,11 +74,7 @@ fn run(command: Command) -> io::Result<ExitCode> {
             let Some((common, scenario)) = scenario.scenario() else {
                 return Ok(ExitCode::FAILURE);
             };
-            let files = [&common.json, &common.html];
-            files
-                .into_iter()
-                .flatten()
-                .try_for_each(|path| may_write(path))?;
+            may_write([&common.json, &common.html])?;
             let outcome = run::run(&common, scenario, &command_line())?;
             print(&text::Tables(&outcome));
             // A file that cannot be written costs neither the other nor what was printed.
@@ -100,13 +96,15 @@ fn print(text: &impl Display) {
     let _ = write!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Whether a file can be written: found out before the run and not behind it.
-fn may_write(path: &Path) -> io::Result<()> {
-    let was_there = path.exists();
-    let opened = File::options().append(true).create(true).open(path);
-    opened.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
-    if !was_there {
-        fs::remove_file(path)?;
+/// Whether the files can be written that are wanted: found out before the run and not behind it.
+fn may_write(files: [&Option<PathBuf>; 2]) -> io::Result<()> {
+    for path in files.into_iter().flatten() {
+        let was_there = path.exists();
+        let opened = File::options().append(true).create(true).open(path);
+        opened.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+        if !was_there {
+            fs::remove_file(path)?;
+        }
     }
     Ok(())
 }

@@ -63,11 +63,7 @@ pub(crate) struct Ratios {
 
 /// Runs all pairs and reports.
 pub(crate) fn run(options: &Pairs) -> io::Result<ExitCode> {
-    let files = [&options.json, &options.html];
-    files
-        .into_iter()
-        .flatten()
-        .try_for_each(|path| crate::may_write(path))?;
+    crate::may_write([&options.json, &options.html])?;
     let mut scenario = options.scenario.clone();
     // Each run is anyway.
     scenario.retain(|word| word != "--quiet");

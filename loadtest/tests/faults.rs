@@ -352,6 +352,15 @@ fn connections_that_a_server_ends_are_a_fault() {
     );
 }
 
+/// The row of a table of latencies: p50, p90, p99, p99.9, max, count.
+fn latency(text: &str, name: &str) -> [f64; 6] {
+    let mut lines = text.lines().map(str::trim_start);
+    let row = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+    let values = row.split_ascii_whitespace();
+    let values = values.map(|value| value.replace('\u{202f}', "").parse().unwrap());
+    values.collect::<Vec<f64>>().try_into().unwrap()
+}
+
 /// Each of those that were due meanwhile is in the percentiles, with what was waited for it.
 #[test]
 fn publishes_that_are_never_answered_are_counted_with_those_behind_them() {
@@ -362,20 +371,9 @@ fn publishes_that_are_never_answered_are_counted_with_those_behind_them() {
     // The tenth itself, and the 20 of its second behind it.
     let overdue = line(&text, "due and not done by the end");
     assert!((20..=22).contains(&overdue), "{text}");
-    let row = "delivery of a publish";
-    let row = text
-        .lines()
-        .find_map(|line| line.trim_start().strip_prefix(row));
     // Two subscribers have half of all that was due, and wait for the other half.
-    let mut values = row.unwrap().split(' ').filter(|value| !value.is_empty());
-    let p90: f64 = values
-        .nth(1)
-        .unwrap()
-        .replace('\u{202f}', "")
-        .parse()
-        .unwrap();
-    let count: u64 = values.nth(3).unwrap().parse().unwrap();
-    assert!((60..=64).contains(&count), "{text}");
+    let [_, p90, _, _, _, count] = latency(&text, "delivery of a publish");
+    assert!((60.0..=64.0).contains(&count), "{text}");
     assert!(p90 > 1_000.0, "{text}");
 }
 
@@ -431,17 +429,7 @@ fn what_failed_before_is_part_of_what_connecting_takes() {
         line(&text, "connections that failed while connecting") >= 5,
         "{text}"
     );
-    let row = "connect and subscribe, in cycles";
-    let row = text
-        .lines()
-        .find_map(|line| line.trim_start().strip_prefix(row));
-    let mut values = row.unwrap().split(' ').filter(|value| !value.is_empty());
-    let max: f64 = values
-        .nth(4)
-        .unwrap()
-        .replace('\u{202f}', "")
-        .parse()
-        .unwrap();
+    let [.., max, _] = latency(&text, "connect and subscribe, in cycles");
     // It is tried again after 200 ms.
     assert!(max >= 199.0, "{text}");
 }

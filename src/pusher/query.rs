@@ -118,8 +118,7 @@ impl<'a> Query<'a> {
     pub fn value(&self, name: &str) -> Option<&str> {
         self.parameters
             .iter()
-            .filter(|parameter| self.is_named(parameter, name))
-            .find(|parameter| !parameter.is_array)
+            .find(|parameter| !parameter.is_array && self.is_named(parameter, name))
             .map(|parameter| self.text(parameter.value))
     }
 
@@ -209,14 +208,13 @@ impl<'a> Query<'a> {
         let mut at = self.parameters.len();
         while let Some(before) = at.checked_sub(1) {
             let other = self.parameters[before];
-            match self.bytes(other.name).cmp(self.bytes(name)) {
-                Ordering::Less => break,
-                Ordering::Equal if !other.is_array && !is_array => {
+            match (self.bytes(other.name), other.is_array).cmp(&(self.bytes(name), is_array)) {
+                Ordering::Equal if !is_array => {
                     self.parameters[before] = added;
                     return;
                 }
-                Ordering::Equal if !other.is_array || is_array => break,
-                Ordering::Equal | Ordering::Greater => at = before,
+                Ordering::Less | Ordering::Equal => break,
+                Ordering::Greater => at = before,
             }
         }
         self.parameters.insert(at, added);

@@ -221,10 +221,10 @@ impl Plot {
 
     /// The SVG, or nothing if there is nothing to show.
     pub(super) fn svg(&self, whole_width: f64) -> String {
-        let points = || self.series.iter().flat_map(|series| &series.points);
-        if points().next().is_none() {
+        if !self.has_points() {
             return String::new();
         }
+        let points = || self.series.iter().flat_map(|series| &series.points);
         let (Some(x), Some(y)) = (
             Axis::over(
                 self.x,
